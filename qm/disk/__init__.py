@@ -1,0 +1,1 @@
+"""What we keep on disk, and in which order it is written."""

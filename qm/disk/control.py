@@ -1,0 +1,205 @@
+"""Control files: one table of all of them, and the readers of their four kinds (qmail.md 2.4, section 23).
+
+The table is the manual: qm-control(5) and qm-showctl print it.  A broken file is refused with its name and line; a program that runs
+keeps the last good values, and says so once for each change.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Final, NamedTuple
+
+from qm.errors import Temporary
+
+SIZE_MAX: Final = 16 * 1024 * 1024  # bytes of one control file
+Value = bytes | int | tuple[bytes, ...] | dict[bytes, bytes] | None
+
+
+class Kind(Enum):
+    LINE = "one line"
+    INT = "a number"
+    LIST = "a list, one entry a line"
+    TABLE = "key:value lines"
+
+
+class BadControl(Temporary):
+    """A control file that we will not act on; *detail* is ``control/NAME:LINE: why``."""
+
+
+class Control(NamedTuple):
+    name: str
+    kind: Kind
+    default: bytes | int | None  # a literal; ME: the content of control/me; None: not set
+    readers: str  # the programs that read it
+    text: str  # one line for the manual
+    unit: str = ""
+
+
+ME: Final = b"\0me"  # as a default: what control/me says
+L, N, S, T = Kind.LINE, Kind.INT, Kind.LIST, Kind.TABLE
+
+TABLE: Final[dict[str, Control]] = {
+    c.name: c
+    for c in (
+        Control("me", L, None, "all", "This host's name; the default of many others."),
+        Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
+        Control("badmailfrom", S, None, "smtpd", "Senders that are refused: addresses, or @domain."),
+        Control("bouncefrom", L, b"MAILER-DAEMON", "send", "Local part of the address that bounces come from."),
+        Control("bouncehost", L, ME, "send", "Host of the address that bounces come from."),
+        Control("concurrencylocal", N, 10, "send", "Local deliveries at once; 0 holds them.", "deliveries"),
+        Control("concurrencyqueue", N, 40, "queued", "Messages that are taken in at once.", "connections"),
+        Control("concurrencyremote", N, 20, "send", "Remote deliveries at once; 0 holds them.", "deliveries"),
+        Control("databytes", N, 52428800, "smtpd", "Largest message; 0: no limit.", "bytes"),
+        Control("doublebouncehost", L, ME, "send", "Host of doublebounceto."),
+        Control("doublebounceto", L, b"postmaster", "send", "Who gets bounces that bounce."),
+        Control("envnoathost", L, ME, "send", "Host for recipients without @."),
+        Control("localiphost", L, ME, "smtpd", "Host for recipients at our own address in brackets."),
+        Control("locals", S, ME, "send, userd", "Domains whose mail is delivered here."),
+        Control("logsize", N, 16777216, "log", "Size at which log/current is put away.", "bytes"),
+        Control("lognumber", N, 10, "log", "How many old log files are kept.", "files"),
+        Control("maxcommands", N, 200, "smtpd", "Commands without mail before the session is closed.", "commands"),
+        Control("maxerrors", N, 20, "smtpd", "Refused commands before the session is closed.", "replies"),
+        Control("maxhops", N, 100, "smtpd", "Received and Delivered-To fields that make a loop.", "fields"),
+        Control("maxline", N, 4096, "smtpd", "Longest command line.", "bytes"),
+        Control("maxrecipients", N, 1000, "smtpd", "Recipients of one message.", "recipients"),
+        Control("morercpthosts", S, None, "smtpd", "More of rcpthosts, compiled to morercpthosts.cdb."),
+        Control("percenthack", S, None, "send, userd", "Domains in whose addresses user%host is rewritten."),
+        Control("queuelifetime", N, 604800, "send", "How long a message is tried.", "s"),
+        Control("rcpthosts", S, ME, "smtpd", "Domains that mail is taken for; .domain means all hosts below it."),
+        Control("roles", T, None, "all", "Users of the programs: name:uid:gid."),
+        Control("smtpgreeting", L, ME, "smtpd", "What the SMTP greeting says, this host's name first."),
+        Control("timeoutdata", N, 180, "smtpd", "How long smtpd waits for the next piece of a message.", "s"),
+        Control("timeoutpop3d", N, 600, "popup, pop3d", "How long POP3 waits for its client.", "s"),
+        Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
+        Control("virtualdomains", T, None, "send, userd", "Domains of users: domain:user, user@domain:user, .domain:user, :user."),
+    )
+}
+
+
+def _text_lines(data: bytes) -> list[tuple[int, bytes]]:
+    """Numbered lines without trailing blanks, comments and empty ones."""
+    lines = ((count, line.rstrip(b" \t\n")) for count, line in enumerate(data.split(b"\n"), 1))
+    return [(count, line) for count, line in lines if line and not line.startswith(b"#")]
+
+
+def _parse(control: Control, data: bytes) -> Value:
+    where = f"control/{control.name}"
+    if b"\0" in data:
+        raise BadControl("a control file is broken", detail=f"{where}:{data[: data.index(0)].count(10) + 1}: NUL byte")
+    if control.kind is Kind.LINE:
+        return data.split(b"\n", 1)[0].rstrip(b" \t")
+    if control.kind is Kind.INT:
+        text = data.split(b"\n", 1)[0].strip()
+        if not text.isdigit() or len(text) > 18:
+            raise BadControl("a control file is broken", detail=f"{where}:1: not a number of {control.unit}")
+        return int(text)
+    lines = _text_lines(data)
+    if control.kind is Kind.LIST:
+        return tuple(line for _, line in lines)
+    for count, line in lines:
+        if b":" not in line:
+            raise BadControl("a control file is broken", detail=f"{where}:{count}: no colon")
+    # a later line wins (qmail.md 27.1)
+    return {key.lower(): value for key, _, value in (line.partition(b":") for _, line in lines)}
+
+
+_Stamp = tuple[int, int, int]
+
+
+class Controls:
+    """A snapshot of some control files, that `refresh` brings up to date."""
+
+    def __init__(self, names: Iterable[str], directory: str = "control") -> None:
+        """Read *names*; raises BadControl, also for a file that cannot be read or has an unsafe mode."""
+        self._directory = directory
+        self._names = tuple(dict.fromkeys(("me", *names)))
+        self._stamps: dict[str, _Stamp | None] = {}
+        self._values: dict[str, Value] = {}
+        for name in self._names:
+            self._read(name, self._stamp(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory}/{name}"
+
+    def _stamp(self, name: str) -> _Stamp | None:
+        try:
+            status = os.stat(self._path(name))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise BadControl("cannot read a control file", detail=f"{self._path(name)}: {error.strerror}") from error
+        if status.st_mode & 0o002:
+            raise BadControl("a control file is not safe", detail=f"{self._path(name)}: writable by everybody; chmod o-w")
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def _read(self, name: str, stamp: _Stamp | None) -> None:
+        control = TABLE[name]
+        if stamp is None:
+            self._values[name] = None
+        else:
+            try:
+                with open(self._path(name), "rb") as file:
+                    data = file.read(SIZE_MAX + 1)
+            except OSError as error:
+                raise BadControl("cannot read a control file", detail=f"{self._path(name)}: {error.strerror}") from error
+            if len(data) > SIZE_MAX:
+                raise BadControl("cannot read a control file", detail=f"{self._path(name)}: larger than {SIZE_MAX} bytes")
+            self._values[name] = _parse(control, data)
+        self._stamps[name] = stamp
+
+    def refresh(self, complain: Callable[[str], None]) -> bool:
+        """Read again what has changed; whether anything has.  A broken file keeps its last good value, said to *complain* once."""
+        changed = False
+        for name in self._names:
+            try:
+                stamp = self._stamp(name)
+                if stamp == self._stamps[name]:
+                    continue
+                self._stamps[name] = stamp  # said once, also if it is broken
+                self._read(name, stamp)
+                changed = True
+            except BadControl as error:
+                complain(f"{error.detail}; keeping the last good value")
+        return changed
+
+    def _default(self, name: str) -> bytes | int | None:
+        default = TABLE[name].default
+        return self.me() if default == ME else default
+
+    def present(self, name: str) -> bool:
+        return self._values[name] is not None
+
+    def me(self) -> bytes:
+        """This host's name; raises BadControl when control/me is missing or empty."""
+        value = self._values["me"]
+        if not isinstance(value, bytes) or not value:
+            raise BadControl("this host has no name", detail=f"{self._path('me')}:1: missing or empty; write the host's name into it")
+        return value
+
+    def line(self, name: str) -> bytes:
+        """Value of a line; without file and default, b""."""
+        value = self._values[name]
+        if value is None:
+            value = self._default(name)
+        return value if isinstance(value, bytes) else b""
+
+    def number(self, name: str) -> int:
+        value = self._values[name]
+        if value is None:
+            value = TABLE[name].default
+        assert isinstance(value, int)
+        return value
+
+    def lines(self, name: str) -> tuple[bytes, ...]:
+        """Entries of a list; without file, control/me where that is the default, else none."""
+        value = self._values[name]
+        if value is None:
+            default = self._default(name)
+            return (default,) if isinstance(default, bytes) else ()
+        assert isinstance(value, tuple)
+        return value
+
+    def table(self, name: str) -> Mapping[bytes, bytes]:
+        """Keys in lower case to values; without file, empty."""
+        value = self._values[name]
+        return value if isinstance(value, dict) else {}

@@ -1,0 +1,38 @@
+"""The two kinds of failure, and the exit codes that say them (qmail.md 2.1)."""
+
+from typing import Final
+
+OK: Final = 0
+PERMANENT: Final = 100
+TEMPORARY: Final = 111
+
+
+class QmError(Exception):
+    """Base of our failures; raise one of the kinds below, never this.
+
+    *public* goes on the wire and into bounces: it names no path, uid or traceback.
+    *detail* goes to the log only.  *status* is an RFC 3463 code without its class digit.
+    """
+
+    exit_code: int = TEMPORARY
+    status_class: str = "4"
+
+    def __init__(self, public: str, *, detail: str = "", status: str = "3.0") -> None:
+        super().__init__(public)
+        self.public = public
+        self.detail = detail
+        self.status = f"{self.status_class}.{status}"
+
+    def __str__(self) -> str:
+        return f"{self.public} ({self.detail})" if self.detail else self.public
+
+
+class Temporary(QmError):
+    """Later may work: disk full, no DNS answer, peer busy."""
+
+
+class Permanent(QmError):
+    """Later cannot work: no such user, message too big, bad syntax."""
+
+    exit_code = PERMANENT
+    status_class = "5"

@@ -1,0 +1,114 @@
+"""The one module that changes identity: groups, gid, uid, then a check that it took and cannot be undone.
+
+Roles (qmail.md 3.1) are names of qm's own users.  control/roles gives their numbers (``qmaild:60001:60000`` a line), so that a private
+system needs no accounts; without that file the accounts of those names are asked.  A process that is not root keeps its own identity in every role.
+"""
+
+import grp
+import os
+import pwd
+from typing import Final, NamedTuple
+
+from qm.errors import Temporary
+
+ROLES: Final = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails")
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+
+class Ids(NamedTuple):
+    uid: int
+    gid: int
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _numbers(path: str) -> dict[str, Ids]:
+    try:
+        with open(path, "rb") as file:
+            lines = file.read(65536).splitlines()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Temporary("cannot read the roles", detail=f"{path}: {error.strerror}") from error
+    found = {}
+    for count, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith(b"#"):
+            continue
+        try:
+            name, uid, gid = line.decode("ascii").strip().split(":")
+            ids = Ids(int(uid), int(gid))
+        except ValueError as error:
+            raise Temporary("cannot read the roles", detail=f"{path}:{count}: not name:uid:gid") from error
+        if ids.uid <= 0 or ids.gid <= 0:
+            raise Temporary("cannot read the roles", detail=f"{path}:{count}: a role must not be root")
+        found[name] = ids
+    return found
+
+
+def role(name: str, path: str = "control/roles") -> Ids:
+    """The numbers of role *name*; raises Temporary if nothing tells them."""
+    if name not in ROLES:
+        raise ValueError(f"no role {name}")
+    if not is_root():
+        return Ids(os.getuid(), os.getgid())
+    numbers = _numbers(path)
+    if name in numbers:
+        return numbers[name]
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError as error:
+        raise Temporary("a role has no user", detail=f"{name} is neither in {path} nor an account") from error
+    return Ids(account.pw_uid, account.pw_gid)
+
+
+def queue_gid(path: str = "control/roles") -> int:
+    """The group that shares the queue: qmailq's and qmails' own, nobody else's."""
+    return role("qmailq", path).gid
+
+
+def become(ids: Ids) -> None:
+    """Be *ids* for good, with that one group; a process that is not root must be them already.
+
+    Raises Temporary, and the process must then end, if the change did not take or could be undone.
+    """
+    if not is_root():
+        if ids.uid != os.geteuid():
+            raise Temporary("cannot change user", detail=f"only root can become uid {ids.uid}")
+        return
+    if ids.uid == 0:
+        raise Temporary("refusing to run as root", detail="uid 0")
+    try:
+        os.setgroups([ids.gid])
+        os.setresgid(ids.gid, ids.gid, ids.gid)
+        os.setresuid(ids.uid, ids.uid, ids.uid)
+    except OSError as error:
+        raise Temporary("cannot change user", detail=f"uid {ids.uid}: {error.strerror}") from error
+    if os.getresuid() != (ids.uid,) * 3 or os.getresgid() != (ids.gid,) * 3 or os.getgroups() != [ids.gid]:
+        raise Temporary("cannot change user", detail=f"uid {ids.uid} did not take")
+    try:
+        os.setuid(0)
+    except PermissionError:
+        return
+    raise Temporary("cannot change user", detail="root could be had back")
+
+
+def no_new_privs() -> None:
+    """From here on no exec gives privileges (set-user-ID bits, file capabilities)."""
+    from ctypes import CDLL  # costs a megabyte; only who needs it pays
+
+    CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def account(uid: int) -> str:
+    """A name for *uid* in a message, or its number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_id(name: str) -> int:
+    """The gid of a group's name or number; raises KeyError."""
+    return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid

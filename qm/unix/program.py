@@ -1,0 +1,70 @@
+"""What every program does before and after its own work: home directory, errors to exit codes.
+
+Python would end with exit 1 on an uncaught exception, which parents in this field read as a permanent failure
+(qmail.md section 28), so the unforeseen becomes 111 here, or what the program's own table says.
+"""
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Final
+
+from qm import errors
+from qm.unix import log
+
+Argv = Sequence[bytes]
+Env = dict[bytes, bytes]
+Main = Callable[[Argv, Env], int]
+
+DEFAULT_HOME: Final = b"/var/qm"
+
+
+class Usage(errors.Permanent):
+    """The command line is wrong; *public* is the usage line."""
+
+
+def home(env: Env) -> bytes:
+    """The directory that all our relative paths start from."""
+    return env.get(b"QMHOME", DEFAULT_HOME)
+
+
+def enter_home(env: Env) -> None:
+    """chdir to the home; raises Temporary if that fails."""
+    path = home(env)
+    try:
+        os.chdir(path)
+    except OSError as error:
+        raise errors.Temporary("cannot enter the home directory", detail=f"{os.fsdecode(path)}: {error.strerror}") from error
+
+
+def unforeseen(name: bytes, error: BaseException) -> None:
+    """Log an exception that nobody foresaw, in one line that names where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames[-6:]))
+    log.alert(name, f"bug, please report: {type(error).__name__}: {error} at {where}")
+
+
+def program(*, at_home: bool = True, temporary: int = errors.TEMPORARY, permanent: int = errors.PERMANENT) -> Callable[[Main], Main]:
+    """Decorate a program's main: enter the home unless *at_home* is False, turn failures into exit codes."""
+
+    def decorate(main: Main) -> Main:
+        @wraps(main)
+        def run(argv: Argv, env: Env) -> int:
+            name = os.path.basename(argv[0])
+            try:
+                if at_home:
+                    enter_home(env)
+                return main(argv, env)
+            except errors.QmError as error:
+                log.fatal(name, str(error))
+                return temporary if isinstance(error, errors.Temporary) else permanent
+            except KeyboardInterrupt:
+                return temporary
+            except Exception as error:  # the unforeseen is temporary
+                unforeseen(name, error)
+                return temporary
+
+        return run
+
+    return decorate

@@ -1,0 +1,1 @@
+"""Formats and protocols: bytes in, values out.  Nothing here touches the kernel."""

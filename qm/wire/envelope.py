@@ -1,0 +1,124 @@
+"""The envelope: who sent a message, who gets it, and what the sender asked for (RFC 5321 2.3.1, RFC 3461).
+
+On disk and on the queue's door it is a run of NUL-terminated records of one letter each, in this order::
+
+    u uid  p pid  b birth_ns  i client address  P protocol  8  U  R RET  V ENVID  F sender  { N NOTIFY  O ORCPT  T recipient }
+
+u, p and b are the queue's own: `encode` writes them when they are known and `decode` takes their absence for an envelope
+that no queue has seen yet.  Addresses are bytes without NUL, of at most ADDRESS_MAX bytes.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from qm.wire.record import Malformed, number
+
+ADDRESS_MAX: Final = 1000  # bytes; qmail.md section 5 has 1002
+RECIPIENTS_MAX: Final = 100_000  # of one message; bounds what a reader holds
+
+
+class AddressTooLong(Malformed):
+    """An address over ADDRESS_MAX: qm-queue's exit 11."""
+
+
+class Recipient(NamedTuple):
+    address: bytes
+    notify: bytes = b""  # RFC 3461 4.1: NEVER, or SUCCESS,FAILURE,DELAY in the sender's order; empty: not said
+    orcpt: bytes = b""  # RFC 3461 4.2, as given: type;xtext
+
+
+class Envelope(NamedTuple):
+    sender: bytes  # empty: the null reverse-path; #@[]: a double bounce's
+    recipients: tuple[Recipient, ...]
+    client: bytes = b""  # the peer's address in text, empty for local mail
+    protocol: bytes = b"local"  # RFC 3848 keyword for network mail
+    eight_bit: bool = False  # BODY=8BITMIME was given
+    smtputf8: bool = False
+    ret: bytes = b""  # RFC 3461 4.3: FULL or HDRS
+    envid: bytes = b""  # RFC 3461 4.4, xtext as given
+    uid: int = -1  # of the process that handed the message in; -1: not stamped yet
+    pid: int = -1
+    born_ns: int = 0
+
+
+def _address(field: bytes) -> bytes:
+    if len(field) > ADDRESS_MAX:
+        raise AddressTooLong("address too long")
+    return field
+
+
+def encode(envelope: Envelope) -> bytes:
+    """The records of *envelope*; raises ValueError for a NUL in a field."""
+    records = []
+    if envelope.uid >= 0:
+        records += [b"u%d" % envelope.uid, b"p%d" % envelope.pid, b"b%d" % envelope.born_ns]
+    if envelope.client:
+        records.append(b"i" + envelope.client)
+    records.append(b"P" + envelope.protocol)
+    if envelope.eight_bit:
+        records.append(b"8")
+    if envelope.smtputf8:
+        records.append(b"U")
+    if envelope.ret:
+        records.append(b"R" + envelope.ret)
+    if envelope.envid:
+        records.append(b"V" + envelope.envid)
+    records.append(b"F" + _address(envelope.sender))
+    for recipient in envelope.recipients:
+        if recipient.notify:
+            records.append(b"N" + recipient.notify)
+        if recipient.orcpt:
+            records.append(b"O" + recipient.orcpt)
+        records.append(b"T" + _address(recipient.address))
+    text = b"\0".join(records) + b"\0"
+    if text.count(b"\0") != len(records):
+        raise ValueError("NUL in an envelope's field")
+    return text
+
+
+_FIELDS: Final = {b"i": "client", b"P": "protocol", b"R": "ret", b"V": "envid"}
+_NUMBERS: Final = {b"u": "uid", b"p": "pid", b"b": "born_ns"}
+_FLAGS: Final = {b"8": "eight_bit", b"U": "smtputf8"}
+
+
+def _recipients(records: Iterator[bytes]) -> Iterator[Recipient]:
+    notify = orcpt = b""
+    for record in records:
+        letter, rest = record[:1], record[1:]
+        if letter == b"T":
+            yield Recipient(_address(rest), notify, orcpt)
+            notify = orcpt = b""
+        elif letter == b"N":
+            notify = rest
+        elif letter == b"O":
+            orcpt = rest
+        else:
+            raise Malformed("unknown record among the recipients")
+    if notify or orcpt:
+        raise Malformed("NOTIFY or ORCPT without a recipient")
+
+
+def decode(text: bytes) -> Envelope:
+    """The envelope that *text* holds; raises Malformed (AddressTooLong for that) for anything else."""
+    if not text.endswith(b"\0"):
+        raise Malformed("envelope without its last NUL")
+    if text.count(b"\0T") > RECIPIENTS_MAX:
+        raise Malformed("too many recipients")
+    records = iter(text[:-1].split(b"\0"))
+    known: dict[str, bytes | int | bool] = {}
+    for record in records:
+        letter, rest = record[:1], record[1:]
+        if letter == b"F":
+            sender = _address(rest)
+            break
+        if letter in _FIELDS:
+            known[_FIELDS[letter]] = rest
+        elif letter in _NUMBERS:
+            known[_NUMBERS[letter]] = number(rest, 1 << 63)
+        elif letter in _FLAGS and not rest:
+            known[_FLAGS[letter]] = True
+        else:
+            raise Malformed("unknown record in an envelope")
+    else:
+        raise Malformed("envelope without a sender")
+    return Envelope(sender, tuple(_recipients(records)), **known)  # type: ignore[arg-type]
