@@ -1,0 +1,1 @@
+"""send: decide what is delivered when, and remember what happened (qmail-send)."""

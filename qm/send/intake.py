@@ -1,0 +1,88 @@
+"""Where send's messages come from: the trigger, new/ and, after a start, cur/.
+
+The trigger names what has come into new/, a line each, so that no directory is read for a message.  A name that is
+lost costs nothing: new/ is read at the start and every SCAN_S; a false one costs a failed rename.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+from qm.disk import queue
+from qm.unix import log
+from qm.unix.loop import Loop
+from qm.wire import queueid
+
+NAME: Final = b"qm-send"
+SCAN_S: Final = 1500.0  # qmail.md 4.7
+RETRY_S: Final = 10.0  # after a scan that failed
+BATCH: Final = 200  # messages of a directory that are looked at in one turn of the loop
+
+
+class Intake:
+    """*arrived* is called with the ID of each message that has been taken from new/ to cur/."""
+
+    def __init__(self, loop: Loop, arrived: Callable[[bytes], None]) -> None:
+        """Raises OSError if the trigger is not there."""
+        self._loop = loop
+        self._arrived = arrived
+        self._rest = b""
+        self._fd = os.open(queue.TRIGGER, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # our own write end: no end of file
+        self._scanning: Iterator[bytes] | None = None
+        self._timer = loop.after(0.0, self.scan)
+        loop.watch(self._fd, self._triggered)
+
+    def _triggered(self) -> None:
+        names = (self._rest + os.read(self._fd, 65536)).split(b"\n")
+        self._rest = names.pop()[-64:]
+        for name in names:
+            if queueid.valid(name):
+                self._take(name)
+            elif name.strip(b"\0"):
+                self.scan()  # somebody pokes by hand
+
+    def _take(self, name: bytes) -> None:
+        """Move a message to cur/; it is ours from then on."""
+        try:
+            os.rename(b"queue/new/" + name, b"queue/cur/" + name)
+        except FileNotFoundError:
+            return  # taken before
+        except OSError as error:
+            log.alert(NAME, f"cannot move queue/new/{name.decode()} to queue/cur: {error.strerror}")
+            return
+        self._arrived(name)
+
+    def scan(self) -> None:
+        """Read new/, in batches; again after SCAN_S."""
+        if self._scanning is not None:
+            return
+        self._timer.cancel()
+        try:
+            self._scanning = iter(sorted(filter(queueid.valid, os.listdir(os.fsencode(queue.NEW)))))
+        except OSError as error:
+            log.alert(NAME, f"cannot read {queue.NEW}: {error.strerror}")
+            self._timer = self._loop.after(RETRY_S, self.scan)
+            return
+        self._next_batch()
+
+    def _next_batch(self) -> None:
+        assert self._scanning is not None
+        batch = list(islice(self._scanning, BATCH))
+        for name in batch:
+            self._take(name)
+        if len(batch) == BATCH:
+            self._timer = self._loop.after(0.0, self._next_batch)
+        else:
+            self._scanning = None
+            self._timer = self._loop.after(SCAN_S, self.scan)
+
+    def stop(self) -> None:
+        """Take nothing any more: what comes stays in new/."""
+        self._loop.unwatch(self._fd)
+        self._timer.cancel()
+
+
+def left_over() -> list[bytes]:
+    """The IDs of cur/, oldest first: messages of an earlier life of send.  Raises OSError."""
+    return sorted(filter(queueid.valid, os.listdir(os.fsencode(queue.CUR))))

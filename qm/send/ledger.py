@@ -1,0 +1,88 @@
+"""The memory of a message: what happened to its recipients, written before it counts.
+
+A success or failure of a message with several recipients is durable in queue/state before send acts on it.  A
+message whose recipients all succeeded at its first try needs no memory: its file is unlinked and that is all. 
+Nothing is ever forgotten because a disk is full: what cannot be written stays here, holds the message, and is tried
+again.
+"""
+
+import fcntl
+import os
+from typing import Final
+
+from qm.disk import queue, state
+from qm.disk.state import Outcome
+from qm.send.message import Message
+from qm.unix import log
+from qm.unix.loop import Loop
+
+NAME: Final = b"qm-send"
+AGAIN_S: Final = 10.0  # between two tries to write what could not be written
+
+
+def _path(directory: str, name: bytes) -> bytes:
+    return os.fsencode(directory) + b"/" + name
+
+
+class Ledger:
+    """Outcomes of this turn of the loop, by message; `flush` writes them all."""
+
+    def __init__(self, loop: Loop) -> None:
+        """Raises OSError if the queue is not there, or another send has it."""
+        self._loop = loop
+        self._dirty: dict[Message, None] = {}
+        self._state_fd = os.open(queue.STATE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._cur_fd = os.open(queue.CUR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._cur_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._alerted = False
+
+    def note(self, message: Message, outcome: Outcome) -> None:
+        message.unsaved.append(outcome)
+        self._dirty[message] = None
+
+    def flush(self) -> list[Message]:
+        """Write what was noted; the messages whose outcomes now count."""
+        written = []
+        for message in self._dirty:
+            if self._needless(message) or self._save(message):
+                written.append(message)
+        for message in written:
+            del self._dirty[message]
+        if self._dirty:
+            self._loop.after(AGAIN_S, self._soon)
+        return written
+
+    def _soon(self) -> None:
+        """A timer whose only effect is another turn of the loop, which flushes."""
+
+    @staticmethod
+    def _needless(message: Message) -> bool:
+        """Whether everybody has got it and nothing was ever remembered of it: then its end is its memory."""
+        if message.has_state or not all(o.letter == b"K" for o in message.unsaved):
+            return False
+        return all(r.letter == b"K" for r in message.recipients)
+
+    def _save(self, message: Message) -> bool:
+        durable = any(o.letter != b"Z" for o in message.unsaved)
+        try:
+            state.append(_path(queue.STATE, message.id), self._state_fd, message.unsaved, durable=durable)
+        except OSError as error:
+            if not self._alerted:
+                log.alert(NAME, f"cannot write {queue.STATE}/{message.id.decode()}: {error.strerror}; trying again")
+                self._alerted = True
+            return False
+        self._alerted = False
+        message.has_state = True
+        message.unsaved.clear()
+        return True
+
+    def finish(self, message: Message) -> None:
+        """Forget a message that is done with; raises OSError, with nothing lost.
+
+        The message goes before its memory: a state without a message is litter, a message without its state would be
+        delivered again.
+        """
+        os.unlink(_path(queue.CUR, message.id))
+        if message.has_state:
+            os.fsync(self._cur_fd)
+            os.unlink(_path(queue.STATE, message.id))

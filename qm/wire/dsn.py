@@ -1,0 +1,165 @@
+"""Delivery reports: what a sender is told of mail that failed, waits, or arrived (RFC 3464, RFC 3461 6).
+
+A report is multipart/report of three parts: a text for people, which begins as QSBMF readers expect (qmail.md 7.11),
+the fields for programs, and the message or its header.  Everything that came from elsewhere is folded to printable
+ASCII (or UTF-8 in a SMTPUTF8 report).
+"""
+
+import re
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple
+
+TEXT_MAX: Final = 2000  # bytes of one recipient's text in a report
+_CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]+")
+_BLANK_LINES: Final = re.compile(rb"\n\n")
+_ENHANCED: Final = re.compile(rb"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
+
+
+class Action(Enum):
+    FAILED = b"failed"
+    DELAYED = b"delayed"
+    DELIVERED = b"delivered"
+    RELAYED = b"relayed"
+
+
+class Told(NamedTuple):
+    """One recipient of a report."""
+
+    address: bytes  # as the sender knows it
+    action: Action
+    text: bytes  # what happened, as it was reported
+    status: bytes = b""  # RFC 3463; empty: look for one in the text
+    mta: bytes = b""  # the host that said so; empty: ourselves
+    diagnostic: bytes = b""  # its reply
+    orcpt: bytes = b""  # RFC 3461 4.2
+    retry_until: bytes = b""  # a date, of DELAYED
+
+
+class Report(NamedTuple):
+    host: bytes  # who reports: control/bouncehost
+    sender: bytes  # the From address, quoted
+    to: bytes  # the To address, quoted
+    date: bytes  # now, RFC 5322
+    arrived: bytes  # when the message was taken in, RFC 5322
+    recipients: Sequence[Told]
+    envid: bytes
+    return_path: bytes  # of the message, quoted
+    boundary: bytes
+    double: bool  # the message was itself a report
+    eight_bit: bool
+    whole: bool  # the message follows, not only its header
+
+
+def status(told: Told) -> bytes:
+    """The enhanced code that *told*'s text names, in the class of its action (RFC 3463)."""
+    wanted = {Action.FAILED: b"5", Action.DELAYED: b"4"}.get(told.action, b"2")
+    found = _ENHANCED.search(told.status or told.text)
+    if found and told.action in (Action.FAILED, Action.DELAYED):
+        return b".".join((wanted, found[2], found[3]))
+    return wanted + b".0.0"
+
+
+def _paragraph(told: Told) -> bytes:
+    """qmail.md 7.10: the address, what was said, no blank line within."""
+    text = told.text[:TEXT_MAX].replace(b"\r", b"").replace(b"\0", b"?").rstrip(b"\n")
+    while b"\n\n" in text:
+        text = _BLANK_LINES.sub(b"\n/", text)
+    return b"<%b>:\n%b\n\n" % (_CONTROL.sub(b"_", told.address), text)
+
+
+def _field(name: bytes, value: bytes) -> bytes:
+    return name + b": " + _CONTROL.sub(b" ", value) + b"\n"
+
+
+def _address_type(address: bytes) -> bytes:
+    return (b"rfc822;" if address.isascii() else b"utf-8;") + address  # RFC 6533 3
+
+
+def _recipient_fields(told: Told) -> bytes:
+    fields = [b"\n"]
+    if told.orcpt:
+        fields.append(_field(b"Original-Recipient", told.orcpt))
+    fields.append(_field(b"Final-Recipient", _address_type(told.address)))
+    fields.append(_field(b"Action", told.action.value))
+    fields.append(_field(b"Status", status(told)))
+    if told.mta:
+        fields.append(_field(b"Remote-MTA", b"dns;" + told.mta))
+    if told.diagnostic:
+        fields.append(_field(b"Diagnostic-Code", b"smtp;" + told.diagnostic))
+    if told.retry_until:
+        fields.append(_field(b"Will-Retry-Until", told.retry_until))
+    return b"".join(fields)
+
+
+_SUBJECT: Final = {
+    Action.FAILED: b"failure notice",
+    Action.DELAYED: b"delay notice",
+    Action.DELIVERED: b"delivery notice",
+    Action.RELAYED: b"delivery notice",
+}
+# "Hi. This is the" is what QSBMF readers look for
+_INTRO: Final = {
+    Action.FAILED: b"I'm afraid I wasn't able to deliver your message to the following addresses.\n"
+    b"This is a permanent error; I've given up. Sorry it didn't work out.\n",
+    Action.DELAYED: b"I haven't been able to deliver your message to the following addresses yet.\n"
+    b"This is a warning only. You need not send it again; I go on trying.\n",
+    Action.DELIVERED: b"Your message was delivered to the following addresses.\n",
+    Action.RELAYED: b"Your message was passed on to the mail systems of the following addresses,\n"
+    b"which don't report deliveries.\n",
+}
+_DOUBLE_INTRO: Final = b"I tried to deliver a bounce message to this address, but the bounce bounced!\n"
+
+
+def head(report: Report) -> bytes:
+    """Everything of *report* before the message itself."""
+    action = report.recipients[0].action
+    boundary = report.boundary
+    intro = _DOUBLE_INTRO if report.double else _INTRO[action]
+    below = b"a copy of the message" if report.whole else b"the header of the message"
+    if report.double:
+        below = b"the original bounce"
+    encoding = b"8bit" if report.eight_bit else b"7bit"
+    lines = [
+        b"Date: " + report.date,
+        b"From: " + report.sender,
+        b"To: " + report.to,
+        b"Subject: " + _SUBJECT[action],
+        b"Message-ID: <%b@%b>" % (boundary, report.host),
+        b"Auto-Submitted: auto-replied",  # RFC 3834 5
+        b"MIME-Version: 1.0",
+        b'Content-Type: multipart/report; report-type=delivery-status; boundary="%b"' % boundary,
+        b"Content-Transfer-Encoding: " + encoding,
+        b"",
+        b"--" + boundary,
+        b"Content-Type: text/plain; charset=utf-8",
+        b"Content-Transfer-Encoding: " + encoding,
+        b"",
+        b"Hi. This is the qm program at %b." % report.host,
+        intro,
+        b"".join(map(_paragraph, report.recipients)) + b"--- Below this line is %b." % below,
+        b"",
+        b"--" + boundary,
+        b"Content-Type: message/delivery-status",
+        b"",
+        _message_fields(report) + b"".join(map(_recipient_fields, report.recipients)),
+        b"--" + boundary,
+        b"Content-Type: " + (b"message/rfc822" if report.whole else b"text/rfc822-headers"),
+        b"Content-Transfer-Encoding: " + encoding,
+        b"",
+        b"Return-Path: <%b>" % _CONTROL.sub(b"_", report.return_path),
+        b"",
+    ]
+    return b"\n".join(lines)
+
+
+def _message_fields(report: Report) -> bytes:
+    fields = [_field(b"Original-Envelope-Id", report.envid)] if report.envid else []
+    fields.append(_field(b"Reporting-MTA", b"dns;" + report.host))
+    fields.append(_field(b"Arrival-Date", report.arrived))
+    return b"".join(fields)
+
+
+def tail(report: Report) -> bytes:
+    """Everything after the message; a line end comes first, since the message may lack its last."""
+    return b"\n--%b--\n" % report.boundary
