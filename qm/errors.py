@@ -1,10 +1,21 @@
 """The two kinds of failure, and the exit codes that say them (qmail.md 2.1)."""
 
+import errno
 from typing import Final
 
 OK: Final = 0
 PERMANENT: Final = 100
 TEMPORARY: Final = 111
+
+# qmail.md 2.2: what may work later
+TEMPORARY_ERRNO: Final = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EINTR ENOMEM ETXTBSY EIO ETIMEDOUT EAGAIN EDEADLK EBUSY ENFILE EMFILE EFBIG ENOSPC ENETDOWN ENETUNREACH"
+        " ENETRESET ECONNABORTED ECONNRESET ENOBUFS ETOOMANYREFS ECONNREFUSED EHOSTDOWN EHOSTUNREACH EUSERS EDQUOT"
+        " ESTALE ENOLCK"
+    ).split()
+)
 
 
 class QmError(Exception):

@@ -1,7 +1,7 @@
 """Control files: one table of all of them, and the readers of their four kinds (qmail.md 2.4, section 23).
 
-The table is the manual: qm-control(5) and qm-showctl print it.  A broken file is refused with its name and line; a program that runs
-keeps the last good values, and says so once for each change.
+The table is the manual: qm-control(5) and qm-showctl print it.  A broken file is refused with its name and line; a
+program that runs keeps the last good values, and says so once for each change.
 """
 
 import os
@@ -43,35 +43,66 @@ TABLE: Final[dict[str, Control]] = {
     for c in (
         Control("me", L, None, "all", "This host's name; the default of many others."),
         Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
+        Control("authfaildelay", N, 2, "popup", "How long a refused login waits for its answer.", "s"),
         Control("badmailfrom", S, None, "smtpd", "Senders that are refused: addresses, or @domain."),
         Control("bouncefrom", L, b"MAILER-DAEMON", "send", "Local part of the address that bounces come from."),
         Control("bouncehost", L, ME, "send", "Host of the address that bounces come from."),
+        Control("bouncemaxbytes", N, 50000, "send", "Larger messages are returned as their header only; 0: none.", "bytes"),
         Control("concurrencylocal", N, 10, "send", "Local deliveries at once; 0 holds them.", "deliveries"),
+        Control("concurrencylogin", N, 4, "userd", "Passwords that are checked at once; read at start.", "checks"),
         Control("concurrencyqueue", N, 40, "queued", "Messages that are taken in at once.", "connections"),
-        Control("concurrencyremote", N, 20, "send", "Remote deliveries at once; 0 holds them.", "deliveries"),
+        Control("concurrencyremote", N, 20, "send, rspawn", "Remote deliveries at once; 0 holds them.", "deliveries"),
+        Control("concurrencyuserd", N, 400, "userd", "Programs that are connected to it at once.", "connections"),
         Control("databytes", N, 52428800, "smtpd", "Largest message; 0: no limit.", "bytes"),
+        Control("delaywarning", N, 0, "send", "Age at which a sender is warned that mail waits; 0: never.", "s"),
+        Control("dnsservers", S, None, "remote", "DNS servers, address[:port], instead of those of /etc/resolv.conf."),
         Control("doublebouncehost", L, ME, "send", "Host of doublebounceto."),
         Control("doublebounceto", L, b"postmaster", "send", "Who gets bounces that bounce."),
-        Control("envnoathost", L, ME, "send", "Host for recipients without @."),
+        Control("ehloignore", T, None, "remote", "EHLO keywords not to use: host:KEYWORD KEYWORD; keys as smtproutes."),
+        Control("envnoathost", L, ME, "send, userd", "Host for recipients without @."),
+        Control("helohost", L, ME, "remote", "Our name in HELO and EHLO."),
+        Control("ipfamily", T, None, "remote", "4, 6, 46 or 64: IP versions and their order; keys as smtproutes."),
         Control("localiphost", L, ME, "smtpd", "Host for recipients at our own address in brackets."),
         Control("locals", S, ME, "send, userd", "Domains whose mail is delivered here."),
         Control("logsize", N, 16777216, "log", "Size at which log/current is put away.", "bytes"),
         Control("lognumber", N, 10, "log", "How many old log files are kept.", "files"),
         Control("maxcommands", N, 200, "smtpd", "Commands without mail before the session is closed.", "commands"),
-        Control("maxerrors", N, 20, "smtpd", "Refused commands before the session is closed.", "replies"),
+        Control("maxerrors", N, 20, "smtpd, popup", "Refused commands before the session is closed.", "replies"),
         Control("maxhops", N, 100, "smtpd", "Received and Delivered-To fields that make a loop.", "fields"),
         Control("maxline", N, 4096, "smtpd", "Longest command line.", "bytes"),
+        Control("maxlogins", N, 3, "popup", "Refused logins before the connection is closed.", "logins"),
+        Control("maxrcptperdelivery", N, 50, "send", "Recipients of one host in one delivery.", "recipients"),
         Control("maxrecipients", N, 1000, "smtpd", "Recipients of one message.", "recipients"),
+        Control("moreipme", S, None, "remote", "More addresses that are this host: address[/mask]."),
         Control("morercpthosts", S, None, "smtpd", "More of rcpthosts, compiled to morercpthosts.cdb."),
+        Control("notipme", S, None, "remote", "Addresses that are not this host after all: address[/mask]."),
         Control("percenthack", S, None, "send, userd", "Domains in whose addresses user%host is rewritten."),
+        Control("pop3apop", N, 0, "popup", "1: offer APOP, which needs passwords stored in plain text."),
         Control("queuelifetime", N, 604800, "send", "How long a message is tried.", "s"),
         Control("rcpthosts", S, ME, "smtpd", "Domains that mail is taken for; .domain means all hosts below it."),
+        Control("remoteaddresses", N, 10, "remote", "Addresses tried in one delivery.", "addresses"),
+        Control("remoteidle", N, 5, "rspawn", "How long a session is kept for the next message.", "s"),
+        Control("remotemessages", N, 100, "remote", "Messages in one session.", "messages"),
         Control("roles", T, None, "all", "Users of the programs: name:uid:gid."),
         Control("smtpgreeting", L, ME, "smtpd", "What the SMTP greeting says, this host's name first."),
+        Control("systemlogin", N, 1, "userd", "1: accounts of this machine may log in, if we are root; 0: only users/passwd."),
+        Control("smtproutes", T, None, "send, rspawn, remote", "Relays: host:relay:port; .domain, empty; no relay: MX."),
+        Control("timeoutconnect", N, 60, "remote", "How long a server may take to accept a connection.", "s"),
         Control("timeoutdata", N, 180, "smtpd", "How long smtpd waits for the next piece of a message.", "s"),
-        Control("timeoutpop3d", N, 600, "popup, pop3d", "How long POP3 waits for its client.", "s"),
+        Control("timeoutdatadone", N, 600, "remote", "How long it may take to accept a message.", "s"),
+        Control("timeoutdatainit", N, 120, "remote", "How long it may take to answer DATA.", "s"),
+        Control("timeoutdatasend", N, 180, "remote", "How long it may take to take 256 KiB of a message.", "s"),
+        Control("timeoutdns", N, 20, "remote", "How long DNS servers may take.", "s"),
+        Control("timeoutgreeting", N, 300, "remote", "How long a server may take to greet.", "s"),
+        Control("timeouthelo", N, 300, "remote", "How long it may take to answer EHLO and HELO.", "s"),
+        Control("timeoutmail", N, 300, "remote", "How long it may take to answer MAIL and RSET.", "s"),
+        Control("timeoutpop3d", N, 600, "popup", "How long POP3 waits for its client; at least 600 by RFC 1939.", "s"),
+        Control("timeoutqueue", N, 1200, "queued", "How long the queue waits for the next piece of a message.", "s"),
+        Control("timeoutprogram", N, 86400, "local", "How long a program of a .qmail file may run.", "s"),
+        Control("timeoutrcpt", N, 300, "remote", "How long it may take to answer RCPT.", "s"),
+        Control("timeoutremote", N, 1200, "remote", "An upper bound of all these but timeoutconnect.", "s"),
         Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
-        Control("virtualdomains", T, None, "send, userd", "Domains of users: domain:user, user@domain:user, .domain:user, :user."),
+        Control("virtualdomains", T, None, "send, userd", "Whose domains: domain:user, user@domain:user, .domain:user, :user."),
     )
 }
 
@@ -148,7 +179,10 @@ class Controls:
         self._stamps[name] = stamp
 
     def refresh(self, complain: Callable[[str], None]) -> bool:
-        """Read again what has changed; whether anything has.  A broken file keeps its last good value, said to *complain* once."""
+        """Read again what has changed; whether anything has.
+
+        A broken file keeps its last good value, said to *complain* once.
+        """
         changed = False
         for name in self._names:
             try:

@@ -29,7 +29,7 @@ class Handout:
         self._at = 0
         self.is_large = file.message_length > SMALL
         if self.is_large:
-            self.fd = os.open(queue.TMP, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o400)
+            self.fd = os.open(queue.TMP, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o444)  # its deliverers open it anew
         else:
             self.fd = os.memfd_create("message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 

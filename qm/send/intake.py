@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Final
 
 from qm.disk import queue
+from qm.send.message import FOUND, FRESH
 from qm.unix import log
 from qm.unix.loop import Loop
 from qm.wire import queueid
@@ -17,30 +18,35 @@ from qm.wire import queueid
 NAME: Final = b"qm-send"
 SCAN_S: Final = 1500.0  # qmail.md 4.7
 RETRY_S: Final = 10.0  # after a scan that failed
+PIPE_SIZE: Final = 65536  # bytes that Linux keeps for the trigger
 BATCH: Final = 200  # messages of a directory that are looked at in one turn of the loop
 
 
 class Intake:
-    """*arrived* is called with the ID of each message that has been taken from new/ to cur/."""
+    """*arrived* is called with the ID of each message that has been taken from new/ to cur/, and FRESH or FOUND."""
 
-    def __init__(self, loop: Loop, arrived: Callable[[bytes], None]) -> None:
+    def __init__(self, loop: Loop, arrived: Callable[[bytes, int], None]) -> None:
         """Raises OSError if the trigger is not there."""
         self._loop = loop
         self._arrived = arrived
         self._rest = b""
         self._fd = os.open(queue.TRIGGER, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # our own write end: no end of file
         self._scanning: Iterator[bytes] | None = None
+        self._kind = FOUND  # of what the scan that is going on finds
         self._timer = loop.after(0.0, self.scan)
         loop.watch(self._fd, self._triggered)
 
     def _triggered(self) -> None:
-        names = (self._rest + os.read(self._fd, 65536)).split(b"\n")
+        data = os.read(self._fd, PIPE_SIZE)
+        names = (self._rest + data).split(b"\n")
         self._rest = names.pop()[-64:]
         for name in names:
             if queueid.valid(name):
                 self._take(name)
             elif name.strip(b"\0"):
                 self.scan()  # somebody pokes by hand
+        if len(data) > PIPE_SIZE // 2:
+            self.scan()  # writers never wait: names may not have found room
 
     def _take(self, name: bytes) -> None:
         """Move a message to cur/; it is ours from then on."""
@@ -49,9 +55,10 @@ class Intake:
         except FileNotFoundError:
             return  # taken before
         except OSError as error:
-            log.alert(NAME, f"cannot move queue/new/{name.decode()} to queue/cur: {error.strerror}")
+            log.alert(NAME, f"cannot move queue/new/{name.decode()} to queue/cur: {error.strerror}; trying again")
+            self._loop.after(RETRY_S, self.scan)
             return
-        self._arrived(name)
+        self._arrived(name, self._kind if self._scanning is not None else FRESH)
 
     def scan(self) -> None:
         """Read new/, in batches; again after SCAN_S."""
@@ -75,6 +82,7 @@ class Intake:
             self._timer = self._loop.after(0.0, self._next_batch)
         else:
             self._scanning = None
+            self._kind = FRESH
             self._timer = self._loop.after(SCAN_S, self.scan)
 
     def stop(self) -> None:
@@ -84,5 +92,12 @@ class Intake:
 
 
 def left_over() -> list[bytes]:
-    """The IDs of cur/, oldest first: messages of an earlier life of send.  Raises OSError."""
-    return sorted(filter(queueid.valid, os.listdir(os.fsencode(queue.CUR))))
+    """The IDs of cur/, oldest first: messages of an earlier life of send.  Raises OSError.
+
+    Memory without a message is litter, which `Ledger.finish` may leave behind when it is cut: it is removed here.
+    """
+    here = set(os.listdir(os.fsencode(queue.CUR)))
+    for name in os.listdir(os.fsencode(queue.STATE)):
+        if name not in here and queueid.valid(name):
+            os.unlink(b"queue/state/" + name)
+    return sorted(filter(queueid.valid, here))

@@ -8,6 +8,7 @@ again.
 
 import fcntl
 import os
+from collections.abc import Callable
 from typing import Final
 
 from qm.disk import queue, state
@@ -77,12 +78,27 @@ class Ledger:
         return True
 
     def finish(self, message: Message) -> None:
-        """Forget a message that is done with; raises OSError, with nothing lost.
+        """Forget a message that is done with; raises OSError, with nothing lost, and may be called again."""
+        for step in FINISH if message.has_state else FINISH[:1]:
+            step(self, message.id)
 
-        The message goes before its memory: a state without a message is litter, a message without its state would be
-        delivered again.
-        """
-        os.unlink(_path(queue.CUR, message.id))
-        if message.has_state:
-            os.fsync(self._cur_fd)
-            os.unlink(_path(queue.STATE, message.id))
+    def unlink_message(self, name: bytes) -> None:
+        try:
+            os.unlink(_path(queue.CUR, name))
+        except FileNotFoundError:
+            pass  # an earlier call came this far
+
+    def sync_cur(self, _: bytes) -> None:
+        os.fsync(self._cur_fd)
+
+    def unlink_state(self, name: bytes) -> None:
+        os.unlink(_path(queue.STATE, name))
+
+
+# The message goes before its memory: a state without a message is litter, which the next start removes; a message
+# without its state would be delivered again.  Without a state there is one step, and a repetition is seen by local.
+FINISH: Final[tuple[Callable[[Ledger, bytes], None], ...]] = (
+    Ledger.unlink_message,
+    Ledger.sync_cur,
+    Ledger.unlink_state,
+)

@@ -2,7 +2,7 @@
 
 Reads:   fd 0 (lspawn), fd 1 (rspawn), queue/{trigger,new,cur,state}, control/{bouncefrom,bouncehost,bouncemaxbytes,
          concurrencylocal,concurrencyremote,delaywarning,doublebouncehost,doublebounceto,envnoathost,locals,
-         maxrcptperdelivery,me,percenthack,queuelifetime,virtualdomains}
+         maxrcptperdelivery,me,percenthack,queuelifetime,smtproutes,virtualdomains}
 Env:     QMREADY (a descriptor that gets one byte when send works)
 Writes:  fd 0, fd 1, fd 2 (log), names in queue/{new,cur,bad}, queue/state, never a message's bytes
 Asks:    the queue's door, once for each report
@@ -26,6 +26,7 @@ from qm.send.session import CONTROLS, Sender
 from qm.unix import privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, program, ready
+
 
 def _many_descriptors() -> None:
     """An open message and a delivery hold one each."""

@@ -3,6 +3,7 @@
 import heapq
 import os
 from collections import deque
+from collections.abc import Hashable
 from typing import Final
 
 from qm.disk.queuefile import QueueFile
@@ -12,19 +13,20 @@ from qm.send.handout import Handout
 UNDECIDED: Final = b""  # a recipient's letter before its first outcome; after: K, Z or D
 
 FRESH: Final = -1  # due time of a message that was never tried
+FOUND: Final = -2  # of one that was in new/ when we began: an earlier life may have tried it before the power failed
 NOW: Final = 0  # due time of a message whose every recipient is to be tried, whatever their own times say
 
 
 class Recipient:
     """One recipient and what became of it."""
 
-    __slots__ = ("index", "address", "is_local", "domain", "letter", "next_s", "last")
+    __slots__ = ("index", "address", "is_local", "destination", "letter", "next_s", "last")
 
-    def __init__(self, index: int, address: bytes, is_local: bool, domain: bytes) -> None:
+    def __init__(self, index: int, address: bytes, destination: Hashable) -> None:
         self.index = index
         self.address = address  # rewritten: what the spawner gets
-        self.is_local = is_local
-        self.domain = domain  # the destination, for whose turn it is; empty for local
+        self.is_local = destination is None
+        self.destination = destination  # who takes it, for whose turn it is; None: we do
         self.letter = UNDECIDED
         self.next_s = 0
         self.last: Outcome | None = None
@@ -85,25 +87,25 @@ class Backlog:
     """The IDs of messages that wait: fresh ones in order, deferred ones by due time; about 200 bytes each."""
 
     def __init__(self) -> None:
-        self._fresh: deque[bytes] = deque()
+        self._fresh: deque[tuple[bytes, int]] = deque()
         self._due: list[tuple[int, bytes]] = []
         self._fresh_next = True
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._due)
 
-    def add_fresh(self, name: bytes) -> None:
-        self._fresh.append(name)
+    def add_fresh(self, name: bytes, kind: int = FRESH) -> None:
+        self._fresh.append((name, kind))
 
     def defer(self, name: bytes, due_s: int) -> None:
         heapq.heappush(self._due, (due_s, name))
 
     def next(self, now_s: int) -> tuple[bytes, int] | None:
-        """The next message to try, and when it was due, FRESH if it is new; new and deferred mail take turns."""
+        """The next message to try, and when it was due, FRESH or FOUND if new; new and deferred mail take turns."""
         due = bool(self._due) and self._due[0][0] <= now_s
         if self._fresh and (self._fresh_next or not due):
             self._fresh_next = False
-            return self._fresh.popleft(), FRESH
+            return self._fresh.popleft()
         self._fresh_next = True
         if due:
             due_s, name = heapq.heappop(self._due)

@@ -6,7 +6,7 @@ failure, as Postfix's queue manager does.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from math import isqrt
 from typing import Final, Generic, TypeVar
 
@@ -24,14 +24,14 @@ def next_try_s(born_s: int, started_s: int, skip: int) -> int:
 
 
 class Destination(Generic[M]):
-    """What is known of one destination: a remote domain, or everything local.
+    """What is known of one destination: who takes a remote domain's mail, or everything local.
 
     *window* is how many deliveries at once it may have; one whole window of failures in a row makes it dead for DEAD_S.
     """
 
     __slots__ = ("name", "window", "most", "busy", "failures", "dead_until_s", "queued", "waiting")
 
-    def __init__(self, name: bytes, window: float, most: float) -> None:
+    def __init__(self, name: Hashable, window: float, most: float) -> None:
         self.name = name
         self.window = window
         self.most = most
@@ -84,7 +84,7 @@ class Turns(Generic[M]):
         self.busy = 0
         self._adapts = adapts
         self._ring: deque[Work[M]] = deque()
-        self._destinations: dict[bytes, Destination[M]] = {}
+        self._destinations: dict[Hashable, Destination[M]] = {}
 
     def set_limit(self, limit: int) -> None:
         """Another limit from now on; what is in flight stays so."""
@@ -94,7 +94,7 @@ class Turns(Generic[M]):
             if not self._adapts:
                 destination.window = destination.most
 
-    def destination(self, name: bytes) -> Destination[M]:
+    def destination(self, name: Hashable) -> Destination[M]:
         found = self._destinations.get(name)
         if found is None:
             most = max(self.limit, 1)
@@ -102,7 +102,7 @@ class Turns(Generic[M]):
             self._destinations[name] = found
         return found
 
-    def add(self, message: M, recipients: Iterable[tuple[bytes, int]], group: int = 1) -> None:
+    def add(self, message: M, recipients: Iterable[tuple[Hashable, int]], group: int = 1) -> None:
         """Queue deliveries of *message*: (destination name, recipient index) each; up to *group* go together."""
         work: Work[M] = Work(message, group)
         for name, index in recipients:
@@ -187,7 +187,7 @@ class Turns(Generic[M]):
             for index in queue:
                 yield work.message, index
 
-    def is_dead(self, name: bytes, now_s: float) -> bool:
+    def is_dead(self, name: Hashable, now_s: float) -> bool:
         """Whether destination *name* is being left alone; one whose time is over is tried again."""
         found = self._destinations.get(name)
         if found is None or not found.dead_until_s:

@@ -16,12 +16,12 @@ from qm.send.schedule import Destination, Turns
 from qm.send.spawners import LIMIT_MAX, Flight, Spawner
 from qm.send.trial import Trials
 from qm.unix.loop import Loop
-from qm.wire import route
-from qm.wire.delivery import Addressee, Delivery, Result
+from qm.wire import route, smtproute
+from qm.wire.delivery import WEIGHT_MAX, Addressee, Delivery, Result, weight
 
 CONTROLS: Final = (
     *route.CONTROLS, "bouncefrom", "bouncehost", "bouncemaxbytes", "concurrencylocal", "concurrencyremote",
-    "delaywarning", "doublebouncehost", "doublebounceto", "maxrcptperdelivery", "queuelifetime",
+    "delaywarning", "doublebouncehost", "doublebounceto", "maxrcptperdelivery", "queuelifetime", "smtproutes",
 )  # fmt: skip
 OPEN_MAX: Final = 2000  # messages that are open at once, a descriptor each; the rest waits in the backlog
 BATCH: Final = 200  # messages that are opened, or recalled after a start, in one turn
@@ -57,9 +57,9 @@ class Sender:
 
     # what wakes us
 
-    def _arrived(self, name: bytes) -> None:
+    def _arrived(self, name: bytes, kind: int) -> None:
         self._log.new(name)
-        self._backlog.add_fresh(name)
+        self._backlog.add_fresh(name, kind)
 
     def _recall_some(self) -> None:
         """Put messages of an earlier life into the backlog, a batch at a time, due when their state says."""
@@ -77,7 +77,10 @@ class Sender:
     def reload(self) -> None:
         """SIGHUP: read the control files again."""
         if self._controls.refresh(self._log.warning):
-            self._trials.rules = route.rules(self._controls)
+            try:
+                self._trials.reload()
+            except smtproute.BadRoute as error:
+                self._log.warning(f"{error.detail}; keeping the last good value")
         for spawner, name in ((self._local, "concurrencylocal"), (self._remote, "concurrencyremote")):
             spawner.turns.set_limit(min(self._controls.number(name), LIMIT_MAX) if spawner.alive else 0)
 
@@ -151,7 +154,7 @@ class Sender:
 
     def _queue(self, message: Message, due: list[Recipient]) -> None:
         """Let *due* wait for their turns; those whose host is dead have their outcome."""
-        here = [(b"", r.index) for r in due if r.is_local]
+        here = [(None, r.index) for r in due if r.is_local]
         if here:
             self._local.turns.add(message, here)
         if len(here) == len(due):
@@ -161,12 +164,20 @@ class Sender:
         for recipient in due:
             if recipient.is_local:
                 continue
-            if self._remote.turns.is_dead(recipient.domain, now_s):
+            if self._remote.turns.is_dead(recipient.destination, now_s):
                 self._trials.settle(message, recipient, DEAD)
             else:
-                away.append((recipient.domain, recipient.index))
-        group = 1 if policy.is_verp(message.file.envelope.sender) else self._controls.number("maxrcptperdelivery")
-        self._remote.turns.add(message, away, max(1, group))
+                away.append((recipient.destination, recipient.index))
+        self._remote.turns.add(message, away, self._group(message))
+
+    def _group(self, message: Message) -> int:
+        """How many recipients may go in one delivery: the limit, as far as they fit into a record; one for VERP."""
+        envelope = message.file.envelope
+        if policy.is_verp(envelope.sender):
+            return 1
+        pairs = zip(message.recipients, envelope.recipients, strict=True)
+        largest = max(weight(Addressee(r.index, r.address, w.notify, w.orcpt)) for r, w in pairs)
+        return max(1, min(self._controls.number("maxrcptperdelivery"), WEIGHT_MAX // largest))
 
     def _not_copied(self, message: Message, due: list[Recipient], error: Corrupt | OSError) -> None:
         if isinstance(error, Corrupt):

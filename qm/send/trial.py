@@ -16,10 +16,10 @@ from qm.send.bounce import Bounces
 from qm.send.handout import SMALL
 from qm.send.ledger import Ledger
 from qm.send.logbook import Logbook
-from qm.send.message import FRESH, NOW, Backlog, Message, Recipient
+from qm.send.message import FOUND, FRESH, NOW, Backlog, Message, Recipient
 from qm.send.schedule import LOCAL_SKIP, REMOTE_SKIP
 from qm.unix.loop import Loop
-from qm.wire import route
+from qm.wire import route, smtproute
 from qm.wire.delivery import Result
 
 AGAIN_S: Final = 123  # qmail's SLEEP_SYSFAIL: after trouble of our own
@@ -31,12 +31,18 @@ class Trials:
 
     def __init__(self, loop: Loop, controls: Controls, log: Logbook, backlog: Backlog) -> None:
         self.open: dict[bytes, Message] = {}
-        self.rules = route.rules(controls)
         self._controls = controls
+        self.reload()
         self._log = log
         self._backlog = backlog
         self._ledger = Ledger(loop)
         self.bounces = Bounces(loop, controls, log, self._reported)
+
+    def reload(self) -> None:
+        """Take the control files as they are now; raises BadRoute, with what was."""
+        smtproute.check(self._controls.table("smtproutes"))
+        self._routes = self._controls.table("smtproutes")
+        self._rules = route.rules(self._controls)
 
     def start(self, name: bytes, due_s: int, now_s: int) -> Message | None:
         """Open a message and see which recipients are due (`due`); None if it has ended already, or cannot be read."""
@@ -58,7 +64,7 @@ class Trials:
             os.close(fd)
             self._unreadable(name, error)
             return None
-        if due_s == FRESH:
+        if due_s in (FRESH, FOUND):
             self._log.info(message)
         self.open[name] = message
         return message
@@ -114,10 +120,11 @@ class Trials:
     def _route(self, message: Message) -> list[Recipient]:
         recipients = []
         for index, recipient in enumerate(message.file.envelope.recipients):
-            where = route.route(self.rules, recipient.address)
-            is_local = isinstance(where, route.Local)
-            domain = b"" if is_local else where.address.rpartition(b"@")[2].lower()
-            recipients.append(Recipient(index, where.address, is_local, domain))
+            where = route.route(self._rules, recipient.address)
+            destination = None
+            if isinstance(where, route.Remote):
+                destination = smtproute.destination(self._routes, where.address.rpartition(b"@")[2])
+            recipients.append(Recipient(index, where.address, destination))
         return recipients
 
     def due(self, message: Message, due_s: int) -> list[Recipient]:
@@ -125,7 +132,7 @@ class Trials:
         if not message.recipients:
             message.recipients = self._route(message)
         message.dying = policy.is_dying(message.born_s, message.started_s, self._controls.number("queuelifetime"))
-        everybody = message.dying or due_s in (FRESH, NOW)
+        everybody = message.dying or due_s in (FRESH, FOUND, NOW)
         due = [r for r in message.recipients if not r.settled and (everybody or r.next_s <= message.started_s)]
         message.waiting = len(due)
         for recipient in [r for r in due if b"\n" in r.address]:

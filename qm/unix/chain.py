@@ -1,19 +1,19 @@
 """The next program of a command line: ours is called warm in this process, a stranger's is exec'd.
 
-UCSPI says that a program like tcpserver runs the rest of its command line.  `prepare` does once what can be done once, and returns a
-function that runs that rest for one connection; for a stranger's program that function does not return.
-QMCOLD in the environment makes ours strangers too, so that tests can compare both ways.
+UCSPI says that a program like tcpserver runs the rest of its command line.  `prepare` does once what can be done
+once, and returns a function that runs that rest for one connection; for a stranger's program that function does not
+return. QMCOLD in the environment makes ours strangers too, so that tests can compare both ways.
 """
 
-import errno
 import os
 import signal
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from qm import errors
+from qm.errors import TEMPORARY_ERRNO
 from qm.programs import PROGRAMS
 from qm.unix import log
 from qm.unix.program import Argv, Env
@@ -21,26 +21,18 @@ from qm.unix.program import Argv, Env
 Runner = Callable[[Env], int]
 Work = Callable[[bytes, Sequence[int]], bytes]
 
-_BIN: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bin")
+BIN: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "bin")
 
-# qmail.md 2.2: what may work later
-TEMPORARY_ERRNO: Final = frozenset(
-    getattr(errno, name)
-    for name in (
-        "EINTR ENOMEM ETXTBSY EIO ETIMEDOUT EAGAIN EDEADLK EBUSY ENFILE EMFILE EFBIG ENOSPC ENETDOWN ENETUNREACH"
-        " ENETRESET ECONNABORTED ECONNRESET ENOBUFS ETOOMANYREFS ECONNREFUSED EHOSTDOWN EHOSTUNREACH EUSERS EDQUOT"
-        " ESTALE ENOLCK"
-    ).split()
-)
+
+def is_ours(name: bytes) -> bool:
+    """Whether *name* is one of our programs: a bare name, or a path into our own bin/."""
+    folder, base = os.path.split(os.fsdecode(name))
+    return base in PROGRAMS and (not folder or os.path.realpath(folder) == os.path.realpath(BIN))
 
 
 def ours(name: bytes) -> ModuleType | None:
-    """The module of program *name* if it is one of ours: a bare name, or a path into our own bin/."""
-    text = os.fsdecode(name)
-    folder, base = os.path.split(text)
-    if base not in PROGRAMS or (folder and os.path.realpath(folder) != os.path.realpath(_BIN)):
-        return None
-    return import_module(PROGRAMS[base])
+    """The module of program *name*, if it is one of ours."""
+    return import_module(PROGRAMS[os.path.basename(os.fsdecode(name))]) if is_ours(name) else None
 
 
 def prepare(argv: Argv, env: Env) -> Runner:
@@ -69,13 +61,32 @@ def worker(name: bytes) -> Work:
     return work
 
 
+def entrance(name: bytes) -> Callable[[], Callable[[Any], Work]]:
+    """For workers whose key matters to the program: the function that makes ready for them, once in the spawner.
+
+    What it gives is called in each fresh worker with the worker's key, and gives that worker's job function.
+    """
+    module = ours(name)
+    if module is None:
+        raise ValueError("not one of our programs")
+    found: Callable[[], Callable[[Any], Work]] = module.entrance
+    return found
+
+
+def search_path(env: Env) -> bytes:
+    """PATH with our bin/ at the end, so that a stranger's program finds ours too."""
+    path = env.get(b"PATH", b"/usr/bin:/bin")
+    ours_too = os.fsencode(BIN)
+    return path if ours_too in path.split(b":") else path + b":" + ours_too
+
+
 def execute(argv: Argv, env: Env) -> NoReturn:
-    """Become *argv*, found in the environment's PATH (with our bin/ last); ends with 111 or 100 if that cannot be."""
-    path = env.get(b"PATH", b"/usr/bin:/bin") + b":" + os.fsencode(_BIN)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and children would inherit that
+    """Become *argv*, found by `search_path`; ends with 111 or 100 if that cannot be."""
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; children would inherit that
+        signal.signal(ignored, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
-        os.execvpe(argv[0], list(argv), {**env, b"PATH": path})
+        os.execvpe(argv[0], list(argv), {**env, b"PATH": search_path(env)})
     except OSError as error:
         log.fatal(os.path.basename(argv[0]), f"cannot run: {error.strerror}")
         os._exit(errors.TEMPORARY if error.errno in TEMPORARY_ERRNO else errors.PERMANENT)

@@ -1,6 +1,7 @@
 """The network as a pair of blocking descriptors whose every wait has a time-out.
 
-On a socket the kernel keeps the time (SO_RCVTIMEO, SO_SNDTIMEO), so a read is one system call; other descriptors are polled first.
+On a socket the kernel keeps the time (SO_RCVTIMEO, SO_SNDTIMEO), so a read is one system call; other descriptors are
+polled first.
 """
 
 import os
@@ -8,9 +9,12 @@ import select
 import socket
 import stat
 import struct
+import time
 from typing import Final
 
 READ_MAX: Final = 65536  # bytes taken at once
+LINGER_S: Final = 2.0  # how long and ...
+LINGER_MAX: Final = 1 << 20  # ... how many bytes we listen to a peer that is still talking when we leave
 
 
 class Gone(Exception):
@@ -35,7 +39,7 @@ class Channel:
         self.set_timeout(timeout_s)
 
     def set_timeout(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s = timeout_s = max(timeout_s, 1e-6)  # to the kernel, 0 is for ever
         if self._socket:
             value = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1e6))
             for fd, option in ((self._in, socket.SO_RCVTIMEO), (self._out, socket.SO_SNDTIMEO)):
@@ -73,9 +77,40 @@ class Channel:
                 return
             data = memoryview(data)[sent:]
 
+    def hang_up(self) -> None:
+        """Before a close: see that our last reply arrives.
+
+        Closing a socket with unread data resets the connection, and the peer may lose what we said last.  So if it has
+        sent what nobody will read, end our side first and take the rest, within bounds.
+        """
+        if not self._socket:
+            return
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, self._in)
+        try:
+            if peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                peer.shutdown(socket.SHUT_WR)
+                _take_the_rest(self._in)
+        except OSError:
+            pass  # nothing unread, or nobody there
+        finally:
+            peer.detach()
+
+
+def _take_the_rest(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    deadline_s = time.monotonic() + LINGER_S
+    left = LINGER_MAX
+    while left > 0 and poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+        taken = len(os.read(fd, READ_MAX))
+        if not taken:
+            return
+        left -= taken
+
 
 def _set_option(fd: int, option: int, value: bytes) -> None:
-    borrowed = socket.socket(fileno=fd)
+    # family and kind are not looked at here; named, they are not asked of the kernel
+    borrowed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
     try:
         borrowed.setsockopt(socket.SOL_SOCKET, option, value)
     finally:

@@ -11,6 +11,11 @@ from qm.wire.record import RECORD_MAX, Malformed
 
 FDS_MAX: Final = 4  # descriptors with one record
 _ANCILLARY: Final = socket.CMSG_SPACE(FDS_MAX * 4)
+# as numbers: combining the enums costs as much as the system call
+_CUT: Final = int(socket.MSG_TRUNC) | int(socket.MSG_CTRUNC)
+_CLOEXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_NOSIGNAL: Final = int(socket.MSG_NOSIGNAL)
+_RIGHTS: Final = (int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS))
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -22,9 +27,9 @@ def send_record(channel: socket.socket, record: bytes, descriptors: Sequence[int
     """Send one datagram; raises OSError, BlockingIOError when a non-blocking channel is full."""
     if descriptors:
         rights = array.array("i", descriptors)
-        channel.sendmsg([record], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL)
+        channel.sendmsg([record], [(*_RIGHTS, rights)], _NOSIGNAL)
     else:
-        channel.send(record, socket.MSG_NOSIGNAL)
+        channel.send(record, _NOSIGNAL)
 
 
 def recv_record(channel: socket.socket, most: int = RECORD_MAX) -> tuple[bytes, list[int]]:
@@ -32,14 +37,14 @@ def recv_record(channel: socket.socket, most: int = RECORD_MAX) -> tuple[bytes, 
 
     Raises Malformed, with every descriptor closed, for a datagram over *most* bytes or with too many descriptors.
     """
-    record, ancillary, flags, _ = channel.recvmsg(most, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    record, ancillary, flags, _ = channel.recvmsg(most, _ANCILLARY, _CLOEXEC)
     descriptors: list[int] = []
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if (level, kind) == _RIGHTS:
             rights = array.array("i")
             rights.frombytes(data[: len(data) - len(data) % rights.itemsize])
             descriptors.extend(rights)
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if flags & _CUT:
         close_all(descriptors)
         raise Malformed("datagram too large")
     return record, descriptors
@@ -66,6 +71,13 @@ def place(moves: dict[int, int]) -> None:
     for target, copy in copies.items():
         os.dup2(copy, target, inheritable=True)
     close_all(copies.values())
+
+
+def fill_standard() -> None:
+    """Open /dev/null as each of 0, 1 and 2 that is closed, so that nothing else of ours gets such a number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def nonblocking(fd: int) -> None:

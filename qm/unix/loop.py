@@ -1,7 +1,7 @@
 """The event loop of every long-lived program: descriptors, timers, signals.
 
-One thread, epoll, no callbacks from signal handlers: a signal only makes its number readable here.  A callback that raises ends
-the program, but for the failure kinds that it handles itself.
+One thread, epoll, no callbacks from signal handlers: a signal only makes its number readable here.  A callback that
+raises ends the program, but for the failure kinds that it handles itself.
 """
 
 import heapq
@@ -42,6 +42,7 @@ class Loop:
         self._writers: dict[int, Callback] = {}
         self._timers: list[Timer] = []
         self._signals: dict[int, list[Callback]] = {}
+        self._fresh: set[int] = set()  # new since the last wait: an event is of what had the number before
         self._wakeup: tuple[int, int] | None = None
         self._running = False
         self.before_wait: list[Callback] = []  # called before each wait, in order
@@ -68,6 +69,7 @@ class Loop:
         if new:
             try:
                 self._poll.register(fd, mask)
+                self._fresh.add(fd)
                 return
             except FileExistsError:
                 pass  # watched again after a change
@@ -104,18 +106,24 @@ class Loop:
     def stop(self) -> None:
         self._running = False
 
+    @staticmethod
+    def now_s() -> float:
+        """The clock of `at`."""
+        return time.monotonic()
+
     def run(self) -> None:
         """Run until `stop`."""
         self._running = True
         while self._running:
             for callback in self.before_wait:
                 callback()
-            if not self._running:
-                return
             self._turn(self._poll.poll(self._fire_due()))
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
+        self._fresh.clear()
         for fd, mask in events:
+            if fd in self._fresh:
+                continue
             if mask & ~select.EPOLLOUT:
                 reader = self._readers.get(fd)
                 if reader is not None:
@@ -134,7 +142,7 @@ class Loop:
             if callback is not None:
                 callback()
         if not self._running:
-            return 0.0
+            return 0.0  # one of them has stopped us: do not wait
         return max(0.0, min(timers[0].when_s - now_s, _IDLE_S)) if timers else _IDLE_S
 
     def forget(self) -> None:

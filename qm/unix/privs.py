@@ -1,7 +1,8 @@
 """The one module that changes identity: groups, gid, uid, then a check that it took and cannot be undone.
 
-Roles (qmail.md 3.1) are names of qm's own users.  control/roles gives their numbers (``qmaild:60001:60000`` a line), so that a private
-system needs no accounts; without that file the accounts of those names are asked.  A process that is not root keeps its own identity in every role.
+Roles (qmail.md 3.1) are names of qm's own users.  control/roles gives their numbers (``qmaild:60001:60000`` a line),
+so that a private system needs no accounts; without that file the accounts of those names are asked.  A process that
+is not root keeps its own identity in every role.
 """
 
 import grp
@@ -94,6 +95,16 @@ def become(ids: Ids) -> None:
     raise Temporary("cannot change user", detail="root could be had back")
 
 
+def join(gid: int) -> None:
+    """Have *gid* as the one group, and stay the user that we are; raises Temporary."""
+    try:
+        if is_root():
+            os.setgroups([gid])
+        os.setresgid(gid, gid, gid)
+    except OSError as error:
+        raise Temporary("cannot change group", detail=f"gid {gid}: {error.strerror}") from error
+
+
 def no_new_privs() -> None:
     """From here on no exec gives privileges (set-user-ID bits, file capabilities)."""
     from ctypes import CDLL  # costs a megabyte; only who needs it pays
@@ -109,6 +120,17 @@ def account(uid: int) -> str:
         return str(uid)
 
 
+def user_id(name: str) -> int:
+    """The uid of a user's name or number; raises Temporary."""
+    try:
+        return int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid
+    except KeyError as error:
+        raise Temporary("no such user", detail=name) from error
+
+
 def group_id(name: str) -> int:
-    """The gid of a group's name or number; raises KeyError."""
-    return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    """The gid of a group's name or number; raises Temporary."""
+    try:
+        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    except KeyError as error:
+        raise Temporary("no such group", detail=name) from error

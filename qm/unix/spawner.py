@@ -1,12 +1,14 @@
 """Warm workers: the one process pattern of qm.
 
-A spawner holds privileges or a listening socket and parses nothing hostile; its workers are forked from it warm (everything is
-imported, the garbage collector frozen), become who they must be once, and do one job after another.
+A spawner holds privileges or a listening socket and parses nothing hostile; its workers are forked from it warm
+(everything is imported, the garbage collector frozen), become who they must be once, and do one job after another.
 
-- A job is one record with its descriptors, and has a key; a worker serves jobs of one key only, so none ever changes its user.
+- A job is one record with its descriptors, and has a key; a worker serves jobs of one key only, so none ever changes
+  its user.
 - A worker is retired after *jobs_per_worker* jobs, when idle for *idle_s*, or to make room for another key.
 - Only the spawner retires a worker, by closing its channel, so that no job is given to a worker that is just leaving.
-- A worker that dies in a job, or ends it by an exception, makes that job None: whoever gave it reads a temporary failure.
+- A worker that dies in a job, or ends it by an exception, makes that job None: whoever gave it reads a temporary
+  failure.
 - A worker may become another program (exec closes its channel); its job ends, as None, when that program does.
 - `room` is False at the limits; the caller then stops reading its own source (backpressure).
 """
@@ -18,18 +20,18 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from qm.unix import fds, program
+from qm.unix import fds
 from qm.unix.loop import Loop
+from qm.unix.worker import DONE, SENT, live
+from qm.unix.worker import Work as Work
 
 K = TypeVar("K", bound=Hashable)
 
-Work = Callable[[bytes, Sequence[int]], bytes]
 Report = Callable[[bytes | None], None]
 
-_OK: Final = b"+"
-_CRASHED: Final = b"-"
 STOP_S: Final = 5.0  # a worker that is told to stop and does not is killed after this
 
 
@@ -55,9 +57,9 @@ class _Worker(Generic[K]):
 class Pool(Generic[K]):
     """Workers of one kind.
 
-    *enter* runs once in each fresh worker with its key: it drops privileges and returns the function that does jobs; that
-    function gets a record and descriptors (closed for it afterwards) and returns the report.  *keep* are descriptors that workers need;
-    everything else above 2 is closed in them.
+    *enter* runs once in each fresh worker with its key: it drops privileges and returns the function that does jobs;
+    that function gets a record and a list of descriptors, and returns the report.  What it leaves in the list is closed
+    for it.  *keep* are descriptors that workers need; everything else above 2 is closed in them.
     """
 
     def __init__(
@@ -104,57 +106,59 @@ class Pool(Generic[K]):
         return len(self._workers) < self.limits.workers or any(self._idle.values())
 
     def give(self, key: K, record: bytes, descriptors: Sequence[int], report: Report) -> int:
-        """Hand a job to a worker; *report* is called with its result, or None if the worker failed.  Gives the worker's pid.
+        """Hand a job to a worker; *report* is called with its result, or None if it failed.  Gives the worker's pid.
 
-        The descriptors stay open here; close them after the call.  Raises OSError if no worker can be forked.
+        Only to be called when there is `room`.  The descriptors stay open here; close them after the call.  Raises
+        OSError if no worker can be forked or the job cannot be sent; then nothing is reported.
         """
-        idle = self._idle.get(key)
-        worker = idle.pop() if idle else self._fork(key)
-        worker.report = report
-        worker.jobs += 1
+        worker = self._take_idle(key) or self._fork(key)
         try:
             fds.send_record(worker.channel, record, descriptors)
-        except BrokenPipeError:
+        except ConnectionError:
             pass  # it has died while idle; its exit ends the job
+        except OSError:
+            self._retire(worker)
+            raise
+        worker.report = report
+        worker.jobs += 1
         return worker.pid
+
+    def _take_idle(self, key: K) -> _Worker[K] | None:
+        idle = self._idle.get(key)
+        if not idle:
+            return None
+        worker = idle.pop()
+        if not idle:
+            del self._idle[key]
+        return worker
 
     def _fork(self, key: K) -> _Worker[K]:
         if len(self._workers) >= self.limits.workers:
-            self._retire(min((w[0] for w in self._idle.values() if w), key=lambda w: w.idle_since_s))
+            self._retire(min((idle[0] for idle in self._idle.values()), key=lambda w: w.idle_since_s))
         ours, theirs = fds.pair()
+        ours.setblocking(False)
         gc.freeze()
-        pid = os.fork()
-        if pid == 0:
-            self._child(key, theirs)
-        theirs.close()
+        # a signal that comes before the child has left our handlers must wait: it would be ours, not the child's
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SENT)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                live(self._loop, self._name, theirs, lambda: self._enter(key), self._keep())
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
         worker = _Worker(pid, key, ours)
         self._workers[pid] = worker
         self._per_key[key] += 1
         self._loop.watch(ours.fileno(), lambda: self._readable(worker))
         return worker
 
-    def _child(self, key: K, channel: socket.socket) -> None:
-        """Never returns."""
-        code = 111
-        try:
-            self._loop.forget()
-            for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGINT):
-                signal.signal(signum, signal.SIG_DFL)
-            fds.close_from(3, {channel.fileno(), *self._keep()})
-            serve(self._name, channel, self._enter(key))
-            code = 0
-        except BaseException as error:  # a forked child must never run on in its parent's frames
-            program.unforeseen(self._name, error)
-        finally:
-            os._exit(code)
-
     def _readable(self, worker: _Worker[K]) -> None:
         try:
-            record, descriptors = fds.recv_record(worker.channel)
-        except (OSError, ValueError):
-            record, descriptors = b"", []
-        fds.close_all(descriptors)
-        if record[:1] != _OK or worker.report is None:
+            result = _result(worker.channel)
+        except BlockingIOError:
+            return
+        if result is None or worker.report is None:
             self._closed(worker)
             return
         report, worker.report = worker.report, None
@@ -163,7 +167,7 @@ class Pool(Generic[K]):
         else:
             worker.idle_since_s = time.monotonic()
             self._idle.setdefault(worker.key, []).append(worker)
-        report(record[1:])
+        report(result)
 
     def _closed(self, worker: _Worker[K]) -> None:
         """Its channel has ended, or cannot be trusted: no more jobs; the one in hand ends when the process does."""
@@ -211,52 +215,63 @@ class Pool(Generic[K]):
     def _exited(self, pid: int, status: int) -> None:
         self._leaving.discard(pid)
         worker = self._workers.get(pid)
+        result = None
         if worker is not None:
+            if worker.report is not None and worker.channel.fileno() >= 0:
+                with suppress(BlockingIOError):
+                    result = _result(worker.channel)  # it may have come just before the end
             self._gone(worker)
         if self._on_exit is not None:
             self._on_exit(pid, status)
         if worker is not None and worker.report is not None:
-            worker.report(None)
+            worker.report(result)
 
-    def retire_all_idle(self) -> None:
+    def retire_all(self) -> None:
+        """Let every worker go: idle ones now, the others after the job in hand."""
         for worker in [w for idle in self._idle.values() for w in idle]:
             self._retire(worker)
+        for worker in self._workers.values():
+            worker.jobs = self.limits.jobs_per_worker
 
     def close(self) -> None:
-        """Retire every worker and wait; those in a job get SIGTERM and, after STOP_S, SIGKILL, and their jobs are reported None."""
-        self.retire_all_idle()
-        for pid in self._workers:
-            os.kill(pid, signal.SIGTERM)
-        deadline_s = time.monotonic() + STOP_S
+        """Retire every worker and wait; those in a job get SIGTERM and, after STOP_S, SIGKILL: such jobs are None."""
+        self.retire_all()
+        self._kill(self._workers, signal.SIGTERM)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        try:
+            if not self._reap_all(STOP_S):
+                self._kill([*self._leaving, *self._workers], signal.SIGKILL)
+                self._reap_all(STOP_S)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _kill(self, pids: Iterable[int], signum: int) -> None:
+        for pid in pids:
+            try:
+                os.kill(pid, signum)
+            except (PermissionError, ProcessLookupError):
+                pass  # it has become a program that runs as somebody else, or has ended and is still to be counted
+
+    def _reap_all(self, limit_s: float) -> bool:
+        """Wait for the workers' ends, with SIGCHLD blocked; whether all have come."""
+        deadline_s = time.monotonic() + limit_s
+        self._reap()
         while self._leaving or self._workers:
+            wait_s = deadline_s - time.monotonic()
+            if wait_s <= 0:
+                return False
+            signal.sigtimedwait({signal.SIGCHLD}, wait_s)
             self._reap()
-            if time.monotonic() > deadline_s:
-                for pid in [*self._leaving, *self._workers]:
-                    os.kill(pid, signal.SIGKILL)
-                deadline_s = float("inf")
-            signal.sigtimedwait({signal.SIGCHLD}, 0.02)
+        return True
 
 
-def serve(name: bytes, channel: socket.socket, work: Work) -> None:
-    """A worker's life: one job after another until the spawner closes the channel.
-
-    An exception from *work* is reported as a crash, and ends the worker: what it left behind is unknown.
-    """
-    while True:
-        try:
-            record, descriptors = fds.recv_record(channel)
-        except ConnectionResetError:
-            return
-        if not record:
-            return
-        try:
-            report = work(record, descriptors)
-        except Exception as error:
-            program.unforeseen(name, error)
-            fds.send_record(channel, _CRASHED)
-            return
-        fds.close_all(descriptors)
-        try:
-            fds.send_record(channel, _OK + report)
-        except BrokenPipeError:
-            return  # the spawner has gone: nobody waits for us
+def _result(channel: socket.socket) -> bytes | None:
+    """What a worker reports, or None if its job has failed or its channel has ended; BlockingIOError if neither."""
+    try:
+        record, descriptors = fds.recv_record(channel)
+    except BlockingIOError:
+        raise
+    except (OSError, ValueError):
+        return None
+    fds.close_all(descriptors)
+    return record[1:] if record[:1] == DONE else None

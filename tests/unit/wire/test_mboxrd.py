@@ -1,0 +1,67 @@
+"""mboxrd quoting (qmail.md 13.7)."""
+
+import re
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qm.wire.mboxrd import Quoter
+
+_WORDS = [b"From ", b">", b"\n", b"F", b"Fro", b"m ", b" ", b"x", b"\r\n", b"From", b">>From "]
+_TEXT = st.lists(st.sampled_from(_WORDS)).map(b"".join)
+
+
+def _quote(pieces: list[bytes]) -> bytes:
+    quoter = Quoter()
+    return b"".join([*map(quoter.feed, pieces), quoter.end()])
+
+
+def _expected(text: bytes) -> bytes:
+    """The rule as the reference states it, line by line."""
+    ended = text if not text or text.endswith(b"\n") else text + b"\n"
+    return re.sub(rb"^(>*From )", rb">\1", ended, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        (b"From a\n", b">From a\n"),
+        (b">From a\n>>From b\n", b">>From a\n>>>From b\n"),
+        (b" From a\nx From b\n>x>From c\nFrom: d\n", b" From a\nx From b\n>x>From c\nFrom: d\n"),
+        (b"a\n\nFrom b", b"a\n\n>From b\n"),
+        (b"From From >From \n", b">From From >From \n"),
+        (b"", b""),
+        (b"Fro", b"Fro\n"),
+        (b"\n", b"\n"),
+    ],
+)
+def test_examples(text: bytes, quoted: bytes) -> None:
+    """A > goes before lines of any number of > and From_; the last line gets its end."""
+    assert _quote([text]) == quoted
+
+
+@given(_TEXT | st.binary(max_size=200))
+def test_whole_and_byte_by_byte(text: bytes) -> None:
+    """Whole, byte by byte: the same quoting, and that of the rule."""
+    assert _quote([text]) == _expected(text)
+    assert _quote([text[i : i + 1] for i in range(len(text))]) == _expected(text)
+
+
+@given(_TEXT, st.lists(st.integers(0, 100), max_size=4))
+def test_cut_anywhere(text: bytes, cuts: list[int]) -> None:
+    """However a message is cut into pieces, some of them empty, it is quoted alike."""
+    marks = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    assert _quote([text[a:b] for a, b in pairwise(marks)]) == _expected(text)
+
+
+@pytest.mark.parametrize("word", [b"From ", b">", b">From ", b"\nFrom ", b"x"])
+def test_hostile_messages_take_linear_time(word: bytes) -> None:
+    """A megabyte made to be slow is quoted in some milliseconds of CPU; were it not linear it would take minutes."""
+    text = word * (1_000_000 // len(word))
+    pieces = [text[at : at + 65536] for at in range(0, len(text), 65536)]
+    before_s = time.process_time()
+    _quote(pieces)
+    assert time.process_time() - before_s < 5.0
