@@ -1,0 +1,1 @@
+"""userd: who has a mailbox here, and who may log in."""
