@@ -137,12 +137,14 @@ class Loop:
         """Call what is due; how many seconds to wait for the next."""
         timers = self._timers
         now_s = time.monotonic()
+        fired = False
         while timers and (timers[0].callback is None or timers[0].when_s <= now_s):
             callback = heapq.heappop(timers).callback
             if callback is not None:
                 callback()
-        if not self._running:
-            return 0.0  # one of them has stopped us: do not wait
+                fired = True
+        if fired or not self._running:
+            return 0.0  # what it has done, before_wait must see before we wait
         return max(0.0, min(timers[0].when_s - now_s, _IDLE_S)) if timers else _IDLE_S
 
     def forget(self) -> None:

@@ -34,7 +34,9 @@ def enter_home(env: Env) -> None:
     try:
         os.chdir(path)
     except OSError as error:
-        raise errors.Temporary("cannot enter the home directory", detail=f"{os.fsdecode(path)}: {error.strerror}") from error
+        raise errors.Temporary(
+            "cannot enter the home directory", detail=f"{os.fsdecode(path)}: {error.strerror}"
+        ) from error
 
 
 def ready(env: Env, text: bytes = b"") -> None:
@@ -61,7 +63,9 @@ def unforeseen(name: bytes, error: BaseException) -> None:
     log.alert(name, f"bug, please report: {type(error).__name__}: {error} at {where}")
 
 
-def program(*, at_home: bool = True, temporary: int = errors.TEMPORARY, permanent: int = errors.PERMANENT) -> Callable[[Main], Main]:
+def program(
+    *, at_home: bool = True, temporary: int = errors.TEMPORARY, permanent: int = errors.PERMANENT
+) -> Callable[[Main], Main]:
     """Decorate a program's main: enter the home unless *at_home* is False, turn failures into exit codes."""
 
     def decorate(main: Main) -> Main:

@@ -1,0 +1,124 @@
+"""Who is at the other end: names by DNS, the user by ident.
+
+What strangers answer is not read by root: a worker that is root asks in a child that is not.  Every question ends in
+time.
+"""
+
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import suppress
+from typing import Final, NoReturn, Protocol
+
+from qm.errors import Temporary
+from qm.tcpserver import ident
+from qm.tcpserver.options import Options
+from qm.tcpserver.policy import Address, Names
+from qm.unix import fds, privs
+from qm.unix.program import unforeseen
+from qm.wire.record import Malformed, pack, unpack
+
+DNS_S: Final = 40.0  # all DNS questions of a connection: two for the local name and, with -p, two for the peer's
+_NOBODY: Final = privs.Ids(65534, 65534)  # who asks for root when there is no qmaild
+_RECORD_MAX: Final = 8192  # bytes: two host names of at most 1020, and the user
+
+
+class Resolver(Protocol):
+    def name_of(self, ip: bytes) -> bytes | None: ...
+
+    def confirmed_name_of(self, ip: bytes) -> bytes | None: ...
+
+
+class Lookups:
+    """Asks what *options* want to know; *resolver* is None if that needs no DNS."""
+
+    def __init__(self, options: Options, resolver: Resolver | None) -> None:
+        self._options = options
+        self._resolver = resolver
+        self.needed = resolver is not None or options.ask_ident
+
+    def __call__(self, local: Address, remote: Address) -> Names:
+        """What can be found out about a connection."""
+        names = Names()
+        if self.needed and privs.is_root():
+            names = self._ask_apart(local, remote)
+        elif self.needed:
+            names = self._ask(local, remote)
+        told = self._options.local_name
+        return names if told is None else names._replace(local_host=told)
+
+    def _ask(self, local: Address, remote: Address) -> Names:
+        options, resolver = self._options, self._resolver
+        local_host = remote_host = info = None
+        if resolver is not None and options.local_name is None:
+            local_host = resolver.name_of(local.ip)
+        if resolver is not None and options.look_up_host:
+            find = resolver.confirmed_name_of if options.paranoid else resolver.name_of
+            remote_host = find(remote.ip)
+        if options.ask_ident:
+            info = _ident(local, remote, options.ident_s)
+        return Names(local_host, remote_host, info)
+
+    def _ask_apart(self, local: Address, remote: Address) -> Names:
+        """In a child that is not root, and that is killed if it takes too long."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            self._answer(writer, local, remote)
+        os.close(writer)
+        poll = select.poll()
+        poll.register(reader, select.POLLIN)
+        limit_s = DNS_S + (self._options.ident_s if self._options.ask_ident else 0)
+        record = os.read(reader, _RECORD_MAX) if poll.poll(limit_s * 1000) else b""
+        os.close(reader)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        try:
+            return Names(*(text or None for text in unpack(record, 3)))
+        except Malformed:
+            return Names()
+
+    def _answer(self, writer: int, local: Address, remote: Address) -> NoReturn:
+        """In the child."""
+        try:
+            fds.close_from(3, {writer})
+            privs.become(_asker())
+            os.write(writer, pack(*(text or b"" for text in self._ask(local, remote))))
+        except BaseException as error:  # a forked child must never run on in its parent's frames
+            unforeseen(b"tcpserver", error)
+        finally:
+            os._exit(0)
+
+
+def _asker() -> privs.Ids:
+    try:
+        return privs.role("qmaild")
+    except Temporary:
+        return _NOBODY
+
+
+def _ident(local: Address, remote: Address, limit_s: float) -> bytes | None:
+    """Ask the peer's machine within *limit_s*; None if it does not say."""
+    deadline_s = time.monotonic() + limit_s
+    family = socket.AF_INET6 if b":" in remote.ip else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as channel:
+        channel.settimeout(max(limit_s, 0.001))
+        channel.bind((local.ip.decode(), 0))
+        channel.connect((remote.ip.decode(), ident.PORT))
+        channel.sendall(ident.query(remote.port, local.port))
+        return ident.parse(_line(channel, deadline_s))
+    return None
+
+
+def _line(channel: socket.socket, deadline_s: float) -> bytes:
+    """What comes up to a LF, the end, or ident.ANSWER_MAX bytes; raises OSError, TimeoutError."""
+    answer = b""
+    while b"\n" not in answer and len(answer) < ident.ANSWER_MAX:
+        channel.settimeout(max(deadline_s - time.monotonic(), 0.001))
+        piece = channel.recv(ident.ANSWER_MAX)
+        if not piece:
+            break
+        answer += piece
+    return answer

@@ -1,0 +1,177 @@
+"""The parent: accepts connections, counts them, and gives each to a worker.  It reads nothing from a peer.
+
+At the limit it stops accepting, and connections wait in the kernel's backlog.
+"""
+
+import errno
+import os
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from qm import errors
+from qm.tcpserver import policy
+from qm.tcpserver.options import ERRORS, VERBOSE, Options
+from qm.tcpserver.policy import Address
+from qm.tcpserver.session import NAME, pack_peer
+from qm.unix import log
+from qm.unix.loop import Loop
+from qm.unix.spawner import Limits, Pool, Work
+from qm.wire.record import Malformed, number
+
+ACCEPT_MAX: Final = 16  # connections taken before anything else is looked at
+PAUSE_S: Final = 1.0  # after an accept or a fork that failed for want of something
+DRAIN_S: Final = 10.0  # after SIGTERM, for connections to end by themselves; below the supervisor's KILL_S
+JOBS: Final = 500  # connections of one worker; to replace one costs 3 ms
+IDLE_S: Final = 60.0
+# accept(2): the connection has failed before we took it; the next may be well
+_ITS_OWN: Final = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    )
+)
+
+
+class Server:
+    """Connections of *listener*; *enter* makes a fresh worker ready, which serves many of them if it is *warm*."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        options: Options,
+        enter: Callable[[None], Work],
+        *,
+        warm: bool,
+        keep: tuple[int, ...] = (),
+    ) -> None:
+        self._listener = listener
+        self._options = options
+        self._loop = Loop()
+        limits = Limits(options.limit, options.limit, JOBS if warm else 1, IDLE_S)
+        self._pool: Pool[None] = Pool(self._loop, NAME, enter, limits, keep=lambda: keep, on_exit=self._exited)
+        self._status = 0  # of the worker that has exited last, as wait tells it
+        self._by_network: Counter[bytes] = Counter()
+        self._accepting = self._pausing = self._ending = False
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._loop.on_signal(signum, self._end)
+        self._loop.on_signal(signal.SIGHUP, self._pool.retire_all)
+
+    def run(self) -> None:
+        """Serve until SIGTERM."""
+        self._say(policy.status_line(0, self._options.limit))
+        self._watch()
+        self._loop.run()
+        self._listener.close()
+        self._pool.close()
+
+    def _say(self, *lines: bytes) -> None:
+        if self._options.verbosity >= VERBOSE:
+            log.write_lines(lines)
+
+    def _warn(self, text: str) -> None:
+        if self._options.verbosity >= ERRORS:
+            log.warning(NAME, text)
+
+    def _watch(self) -> None:
+        """Wait for connections if we can take any."""
+        wanted = self._pool.room(None) and not self._pausing and not self._ending
+        if wanted and not self._accepting:
+            self._loop.watch(self._listener.fileno(), self._accept)
+        elif self._accepting and not wanted:
+            self._loop.unwatch(self._listener.fileno())
+        self._accepting = wanted
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPT_MAX):
+            try:
+                channel, address = self._listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno not in _ITS_OWN:
+                    self._pause(f"cannot accept connections, trying again: {error.strerror}")
+                break
+            with channel:
+                self._take(channel, Address(policy.plain(address[0]), address[1]))
+            if self._pausing or not self._pool.room(None):
+                break
+        self._watch()
+
+    def _take(self, channel: socket.socket, remote: Address) -> None:
+        network = _network(remote.ip)
+        if 0 < self._options.limit_per_address <= self._by_network[network]:
+            self._say(b"tcpserver: dropping connection from %b: it has %d" % (remote.ip, self._by_network[network]))
+            return
+        self._say(policy.status_line(self._pool.busy + 1, self._options.limit))
+        try:
+            pid = self._pool.give(
+                None, pack_peer(remote), [channel.fileno()], lambda result: self._ended(pid, network, result)
+            )
+        except OSError as error:
+            self._pause(f"dropping connection from {remote.ip.decode()}: unable to fork: {error.strerror}")
+            return
+        self._by_network[network] += 1
+
+    def _pause(self, text: str) -> None:
+        """Too many processes or open files, or too little memory: let something end first."""
+        self._warn(text)
+        self._pausing = True
+        self._loop.after(PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        self._pausing = False
+        self._watch()
+
+    def _exited(self, pid: int, status: int) -> None:
+        self._status = status
+
+    def _ended(self, pid: int, network: bytes, result: bytes | None) -> None:
+        """A connection is over."""
+        self._by_network[network] -= 1
+        if not self._by_network[network]:
+            del self._by_network[network]
+        status = self._status if result is None else _status(result)
+        if os.WIFSIGNALED(status):
+            self._warn(f"process {pid} was ended by signal {os.WTERMSIG(status)}, with a connection")
+        self._say(policy.end_line(pid, status), policy.status_line(self._pool.busy, self._options.limit))
+        if self._ending and not self._pool.busy:
+            self._loop.stop()
+        self._watch()
+
+    def _end(self) -> None:
+        """Take no more, let what runs end by itself for a while; when told again, end at once."""
+        if self._ending:
+            self._loop.stop()
+            return
+        self._ending = True
+        self._watch()
+        self._listener.close()
+        self._pool.retire_all()
+        if self._pool.busy:
+            self._loop.after(DRAIN_S, self._loop.stop)
+        else:
+            self._loop.stop()
+
+
+def _status(result: bytes) -> int:
+    """What wait would tell of a process that exits with the code *result*."""
+    try:
+        return number(result, 255) << 8
+    except Malformed:
+        return errors.TEMPORARY << 8
+
+
+def _network(ip: bytes) -> bytes:
+    """Whom -C counts together: an IPv4 address; the 64 bits of IPv6 that one customer has at least (RFC 6177)."""
+    return socket.inet_pton(socket.AF_INET6, ip.decode())[:8] if b":" in ip else ip
