@@ -1,0 +1,161 @@
+"""checkpassword: check the name and secret on descriptor 3, then become that user and run a program.
+
+Usage:   checkpassword prog [arg ...]
+Reads:   fd 3, to its end: name NUL secret NUL timestamp NUL, then perhaps method NUL (PASS or APOP)
+Env:     QMHOME, TCPREMOTEIP (for the log); sets USER, HOME and SHELL
+Writes:  fd 2 (log)
+Asks:    userd, which alone sees what is stored of passwords
+As:      root until the login is right, then the user; or the one user that it may log in
+Exits:   1 refused; 2 no program, or too few fields; 111 cannot tell; after a login what prog exits with
+See:     checkpassword(8), qmail.md 16.5
+
+Called warm, it raises Permanent or Temporary instead of exiting with 1 or 111, as long as nobody has logged in.
+"""
+
+import os
+import re
+from typing import Final, NamedTuple
+
+from qm import errors
+from qm.unix import chain, fds, log, privs
+from qm.unix.program import Argv, Env, program
+from qm.unix.userclient import Later, Login, UserClient
+from qm.wire.pop3auth import RECORD_MAX
+
+NAME: Final = b"checkpassword"
+REFUSED: Final = 1
+MISUSE: Final = 2
+_DIGEST: Final = re.compile(rb"[0-9a-f]{32}")  # RFC 1939 7, APOP
+
+
+class _Misuse(errors.Permanent):
+    """Who runs us has not read checkpassword(8)."""
+
+
+class Credentials(NamedTuple):
+    name: bytes
+    secret: bytes
+    timestamp: bytes
+    method: bytes  # b"" if whoever runs us does not tell
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.name!r})"  # the secret is for nobody's log
+
+    def challenges(self) -> tuple[bytes, ...]:
+        """What to ask userd with, in turn: b"" for a password, the timestamp for a digest of it."""
+        if self.method == b"APOP":
+            return (self.timestamp,)
+        if self.method == b"PASS" or not self.timestamp or not _DIGEST.fullmatch(self.secret):
+            return (b"",)
+        return b"", self.timestamp  # a stranger's popup gives a timestamp with either
+
+
+def parse(record: bytes) -> Credentials:
+    """The fields of *record*; raises Permanent."""
+    if len(record) > RECORD_MAX:
+        raise errors.Permanent("login refused", detail=f"over {RECORD_MAX} bytes")
+    fields = record.split(b"\0")[:-1]
+    if len(fields) < 2:
+        raise _Misuse("login refused", detail="descriptor 3 must give name NUL secret NUL timestamp NUL")
+    name, secret, timestamp, method, *_ = [*fields, b"", b""]
+    return Credentials(name, secret, timestamp, method)
+
+
+def _read_record() -> bytes:
+    """What is on descriptor 3, which is closed; one byte more than RECORD_MAX tells that there is too much."""
+    record = b""
+    try:
+        while len(record) <= RECORD_MAX and (piece := os.read(3, RECORD_MAX + 1 - len(record))):
+            record += piece
+        os.close(3)
+    except OSError as error:
+        raise errors.Temporary("login failed", detail=f"descriptor 3: {error.strerror}") from error
+    return record
+
+
+class _Check:
+    """What runs one login and then the program."""
+
+    def __init__(self, argv: Argv, env: Env) -> None:
+        following = chain.prepare(argv, env)  # imports what it needs while we still can
+
+        @program(at_home=False)  # it raises nothing, or its failures would be taken for a refused login
+        def follow(_: Argv, login_env: Env) -> int:
+            return following(login_env)
+
+        self._argv = argv
+        self._follow = follow
+        self._userd = UserClient()
+
+    def __call__(self, env: Env) -> int:
+        name = b""
+        address = os.fsdecode(env.get(b"TCPREMOTEIP", b"?"))
+        try:
+            credentials = parse(_read_record())
+            name = credentials.name
+            login = self._verify(credentials)
+            self._become(login)
+        except errors.QmError as error:
+            log.warning(NAME, f"login {os.fsdecode(name)} from {address}: {error}")
+            raise
+        log.info(NAME, f"login {os.fsdecode(name)} from {address}: ok, uid {login.uid}")
+        return self._follow(self._argv, {**env, b"USER": login.user, b"HOME": login.home, b"SHELL": login.shell})
+
+    def _verify(self, credentials: Credentials) -> Login:
+        """Who *credentials* are; raises Permanent, Temporary."""
+        why = b""
+        for challenge in credentials.challenges():
+            answer = self._userd.login(credentials.name, credentials.secret, challenge)
+            if isinstance(answer, Login):
+                return answer
+            if isinstance(answer, Later):
+                raise errors.Temporary("cannot check the password now", detail=os.fsdecode(answer.why))
+            why = answer.why
+        raise errors.Permanent("login refused", detail=os.fsdecode(why))
+
+    def _become(self, login: Login) -> None:
+        """Be the user for good, in his home, with no descriptor but the network and the log."""
+        if login.uid == 0:
+            raise errors.Permanent("login refused", detail="uid 0")
+        entered = privs.is_root() and _entered(login.home)  # it may lie below a directory that the user cannot search
+        privs.become(privs.Ids(login.uid, login.gid))
+        self._userd.close()
+        fds.close_from(3)
+        try:
+            if not entered:
+                os.chdir(login.home)
+        except OSError as error:
+            detail = f"{os.fsdecode(login.home)}: {error.strerror}"
+            raise errors.Temporary("cannot enter the home directory", detail=detail) from error
+
+
+def _entered(home: bytes) -> bool:
+    """Whether we could enter *home* as who we are; root may not, where a file server does not trust it."""
+    try:
+        os.chdir(home)
+    except OSError:
+        return False
+    return True
+
+
+def warm(argv: Argv, env: Env) -> chain.Runner:
+    if len(argv) < 2:
+        raise _Misuse("usage: checkpassword prog [arg ...]")
+    return _Check(argv[1:], env)
+
+
+@program()
+def main(argv: Argv, env: Env) -> int:
+    try:
+        check = warm(argv, env)
+    except _Misuse as error:
+        log.fatal(NAME, str(error))
+        return MISUSE
+    try:
+        return check(env)
+    except _Misuse:
+        return MISUSE
+    except errors.Permanent:
+        return REFUSED
+    except errors.Temporary:
+        return errors.TEMPORARY

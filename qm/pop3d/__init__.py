@@ -1,0 +1,1 @@
+"""pop3d: a Maildir served by POP3 to a user who has logged in."""

@@ -1,0 +1,45 @@
+"""What checkpassword makes of descriptor 3."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qm.checkpassword import Credentials, parse
+from qm.errors import Permanent
+
+DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
+
+
+@given(st.binary(max_size=600))
+def test_any_record(record: bytes) -> None:
+    """Any bytes are credentials without NUL, or refused."""
+    try:
+        credentials = parse(record)
+    except Permanent:
+        assert len(record) > 512 or record.count(b"\0") < 2
+    else:
+        assert record.startswith(credentials.name + b"\0" + credentials.secret + b"\0")
+        assert b"\0" not in b"".join(credentials)
+
+
+@pytest.mark.parametrize(
+    ("record", "challenges"),
+    [
+        (b"a\0b\0", (b"",)),
+        (b"a\0b\0\0", (b"",)),
+        (b"a\0b\0<1.2@h>\0", (b"",)),
+        (b"a\0" + DIGEST + b"\0\0", (b"",)),
+        (b"a\0" + DIGEST + b"\0<1.2@h>\0", (b"", b"<1.2@h>")),
+        (b"a\0" + DIGEST + b"\0<1.2@h>\0PASS\0", (b"",)),
+        (b"a\0" + DIGEST + b"\0<1.2@h>\0APOP\0", (b"<1.2@h>",)),
+        (b"a\0b\0<1.2@h>\0Y1234\0", (b"",)),  # "more data allowed" (qmail.md 16.5)
+    ],
+)
+def test_password_or_digest(record: bytes, challenges: tuple[bytes, ...]) -> None:
+    """The method of our popup says what the secret is; without it only what looks like a digest is tried as one."""
+    assert parse(record).challenges() == challenges
+
+
+def test_the_secret_is_in_no_repr() -> None:
+    """What fails may be printed; a password may not."""
+    assert "secret" not in repr(Credentials(b"a", b"secret", b"", b""))
