@@ -1,0 +1,203 @@
+"""One SMTP session: what is asked of whom, and in which order.
+
+What fails in the queue, in userd or in us is temporary to the peer, who is told no more than that.
+"""
+
+import time
+from contextlib import suppress
+from typing import Final, Protocol
+
+from qm import errors
+from qm.errors import QmError
+from qm.smtpd import policy
+from qm.smtpd.policy import Lookup, Peer, Rules, Verdict
+from qm.smtpd.transaction import Queue, Transaction, failure
+from qm.unix import log
+from qm.unix.channel import Channel, Gone, TimedOut
+from qm.unix.queueclient import Trace
+from qm.wire import smtpevent, smtpsyntax, trace
+from qm.wire.envelope import Recipient
+from qm.wire.smtp import Server
+from qm.wire.smtpreply import GO, OK, RECIPIENT_OK, TROUBLE, Reply
+
+SESSION_S: Final = 86400  # a session that lasts longer is ended, as the queue ends a message that takes so long
+
+_HELP: Final = Reply(214, b"2.0.0", b"this is qm; see RFC 5321")
+_VRFY: Final = Reply(252, b"2.0.0", b"send some mail, I'll try my best")
+_SILENT: Final = Reply(421, b"4.4.2", b"you have been silent for too long")
+_BUG: Final = Reply(421, b"4.3.0", b"trouble here, please try again later")
+
+
+class Users(Protocol):
+    def exists(self, address: bytes) -> tuple[bytes, bytes]: ...  # yes, no or later, and a text; raises Temporary
+
+
+class Session:
+    def __init__(self, channel: Channel, rules: Rules, peer: Peer, more: Lookup, queue: Queue, users: Users) -> None:
+        self._channel = channel
+        self._rules = rules
+        self._peer = peer
+        self._more = more  # whether a key is in morercpthosts.cdb
+        self._queue = queue
+        self._users = users
+        self._server = Server(rules.limits)
+        self._journal = log.Journal(b"qm-smtpd")
+        self._timeout_s = rules.command_s
+        self._started_s = time.monotonic()
+        self._how = b"closed"  # the session ends: by us, if nothing else is known
+        self._hello = smtpevent.Hello(b"", False)
+        self._mail = Transaction()
+
+    def run(self) -> int:
+        """Talk to the end; gives the exit code.  A bug is raised, when the peer has been told to come again."""
+        relay = b"no" if self._peer.relay is None else b"yes"
+        self._journal.note(b"connect ip=%b host=%b relay=%b", self._peer.ip, self._peer.host, relay)
+        try:
+            self._channel.write(Reply(220, b"", self._rules.greeting + b" ESMTP").encode())
+            self._talk()
+        except TimedOut:
+            self._how = b"timeout"
+        except Gone:
+            self._how = b"gone"
+        except Exception:
+            self._how = b"bug"
+            self._server.close(_BUG)
+            with suppress(Gone):
+                self._channel.write(self._server.outgoing())
+            raise
+        finally:
+            self._mail.drop()
+            self._journal.note(b"end how=%b seconds=%b", self._how, b"%.3f" % (time.monotonic() - self._started_s))
+            self._journal.write()
+        return errors.OK if self._how in (b"quit", b"closed") else errors.TEMPORARY
+
+    def _talk(self) -> None:
+        next_event = self._server.next_event
+        while True:
+            event = next_event()
+            if event is smtpevent.NEED_DATA:
+                self._exchange()
+            elif event is smtpevent.END:
+                self._channel.write(self._server.outgoing())
+                return
+            else:
+                self._act(event)
+
+    def _exchange(self) -> None:
+        """Send what there is to say, and wait for more."""
+        outgoing = self._server.outgoing()
+        if outgoing:
+            self._channel.write(outgoing)
+        if self._journal.due:
+            self._journal.write()
+        # a small message, which comes whole after 354, costs no change of the time-out
+        timeout_s = self._rules.data_s if self._mail.receiving else self._rules.command_s
+        if timeout_s != self._timeout_s:
+            self._timeout_s = timeout_s
+            self._channel.set_timeout(timeout_s)
+        try:
+            if time.monotonic() - self._started_s > SESSION_S:
+                raise TimedOut
+            data = self._channel.read()
+        except TimedOut:
+            self._channel.write(_SILENT.encode())
+            raise
+        if not data:
+            self._how = b"gone"
+        self._server.receive(data)
+
+    def _act(self, event: smtpevent.Event) -> None:
+        match event:
+            case smtpevent.Text():
+                self._text(event.text)
+            case smtpevent.Rcpt():
+                self._rcpt(event)
+            case smtpevent.Mail():
+                self._begin(event)
+            case smtpevent.Hello():
+                self._greet(event)
+            case smtpevent.Start():
+                self._start()
+            case smtpevent.End():
+                self._settle(self._mail.commit(self._rules, self._peer.ip, self._protocol()))
+            case smtpevent.Rejected():
+                self._journal.note(b"rejected line=%b reply=%b", smtpsyntax.loggable(event.line), event.reply.text)
+            case smtpevent.Quit():
+                self._how = b"quit"
+                self._server.reply(Reply(221, b"2.0.0", self._rules.me))
+            case smtpevent.Reset():
+                self._mail.drop()
+                self._server.reply(OK)
+            case smtpevent.Piece() | smtpevent.Noop():
+                self._server.reply(OK)
+            case smtpevent.Help():
+                self._server.reply(_HELP)
+            case smtpevent.Vrfy():
+                self._server.reply(_VRFY)
+
+    def _greet(self, hello: smtpevent.Hello) -> None:
+        self._mail.drop()
+        self._hello = hello
+        self._journal.note(b"helo name=%b", hello.name)
+        if hello.extended:
+            self._server.reply(policy.extensions(self._rules, self._peer))
+        else:
+            self._server.reply(Reply(250, b"", self._rules.greeting))
+
+    def _begin(self, mail: smtpevent.Mail) -> None:
+        verdict = policy.judge_mail(self._rules, self._peer, mail)
+        self._mail = Transaction(mail._replace(sender=verdict.address))
+        self._journal.note(b"mail from=%b code=%b why=%b", mail.sender, b"%d" % verdict.reply.code, verdict.why)
+        self._server.reply(verdict.reply)
+
+    def _rcpt(self, rcpt: smtpevent.Rcpt) -> None:
+        mail = self._mail
+        verdict = policy.judge_count(self._rules, len(mail.recipients), mail.crowd)
+        if verdict is None:
+            verdict = self._judge(rcpt.recipient)
+        else:
+            mail.crowd += 1
+        if verdict.reply is RECIPIENT_OK:
+            mail.recipients.append(Recipient(verdict.address, rcpt.notify, rcpt.orcpt))
+        self._journal.note(b"rcpt to=%b code=%b why=%b", rcpt.recipient, b"%d" % verdict.reply.code, verdict.why)
+        self._server.reply(verdict.reply)
+
+    def _judge(self, recipient: bytes) -> Verdict:
+        try:
+            verdict = policy.judge_rcpt(self._rules, self._peer, self._more, self._mail.mail.sender, recipient)
+            if verdict.reply is RECIPIENT_OK:
+                return policy.judge_mailbox(verdict, *self._users.exists(verdict.address))
+            return verdict
+        except QmError as error:
+            return Verdict(TROUBLE, failure(error).why)
+
+    def _protocol(self) -> bytes:
+        return trace.protocol(extended=self._hello.extended, smtputf8=self._mail.mail.smtputf8)
+
+    def _start(self) -> None:
+        peer, recipients = self._peer, self._mail.recipients
+        client = trace.client(peer.host, peer.ip, peer.info)
+        only = recipients[0].address if len(recipients) == 1 else b""
+        head, tail = trace.received(self._hello.name, client, self._rules.me, self._protocol(), only)
+        try:
+            self._mail.begin(self._queue, Trace(head, tail))
+        except QmError as error:  # said now, not after the peer has sent it all
+            self._settle(failure(error))
+        else:
+            self._server.reply(GO)
+
+    def _text(self, text: bytes) -> None:
+        verdict = self._mail.write(text, policy.size_limit(self._rules, self._peer))
+        if verdict is not None:
+            self._note_message(verdict)
+            self._server.refuse(verdict.reply)
+
+    def _settle(self, verdict: Verdict) -> None:
+        self._note_message(verdict)
+        self._server.reply(verdict.reply)
+
+    def _note_message(self, verdict: Verdict) -> None:
+        mail = self._mail
+        numbers = b"%d" % verdict.reply.code, b"%d" % mail.size, b"%d" % len(mail.recipients)
+        self._journal.note(b"message id=%b code=%b size=%b recipients=%b why=%b", mail.id, *numbers, verdict.why)
+        self._journal.due = True

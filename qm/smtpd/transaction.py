@@ -1,0 +1,107 @@
+"""One mail transaction: a sender, recipients, and the message's way into the queue.
+
+A message is promised only after the queue's own promise; until then every failure leaves nothing behind.
+"""
+
+import time
+from typing import Final, Protocol
+
+from qm.errors import Permanent, QmError
+from qm.smtpd import policy
+from qm.smtpd.policy import Rules, Verdict
+from qm.unix import log
+from qm.unix.queueclient import Trace
+from qm.wire.envelope import Envelope, Recipient
+from qm.wire.header import HopCounter
+from qm.wire.smtpevent import Mail
+from qm.wire.smtpreply import OK, TOO_BIG, Reply
+
+
+class Accepted(Protocol):
+    @property
+    def name(self) -> bytes: ...  # the queue ID
+
+
+class Message(Protocol):
+    def write(self, chunk: bytes) -> None: ...
+
+    def commit(self, envelope: Envelope) -> Accepted: ...
+
+    def abort(self) -> None: ...
+
+
+class Queue(Protocol):
+    def ensure(self) -> None: ...  # raises Temporary when the queue is out of reach
+
+    def begin(self, trace: Trace) -> Message: ...
+
+
+_NOBODY: Final = Mail(b"")
+
+
+class Transaction:
+    def __init__(self, mail: Mail = _NOBODY) -> None:
+        self.mail = mail
+        self.recipients: list[Recipient] = []
+        self.crowd = 0  # recipients that found no room
+        self.size = 0  # bytes of the message so far
+        self.id = b""  # of the queue, once it has promised
+        self._hops = HopCounter()
+        self._message: Message | None = None
+
+    @property
+    def receiving(self) -> bool:
+        """Whether some of a message is here and more is to come."""
+        return self._message is not None and self.size > 0
+
+    def begin(self, queue: Queue, trace: Trace) -> None:
+        """Get a message under way; raises QmError."""
+        queue.ensure()
+        self._message = queue.begin(trace)
+
+    def write(self, text: bytes, limit: int) -> Verdict | None:
+        """Pass on a piece of the message; gives a verdict when the message is lost by it, and dropped.
+
+        *limit* is in bytes; 0: none.
+        """
+        assert self._message is not None
+        self.size += len(text)
+        if 0 < limit < self.size:
+            self.drop()
+            return Verdict(TOO_BIG, b"databytes")
+        self._hops.feed(text)
+        try:
+            self._message.write(text)
+        except QmError as error:
+            self.drop()
+            return failure(error)
+        return None
+
+    def commit(self, rules: Rules, client: bytes, protocol: bytes) -> Verdict:
+        """The message is whole: queue it.  *client* is the peer's address, *protocol* the keyword of RFC 3848."""
+        assert self._message is not None
+        looping = policy.judge_hops(rules, self._hops.count)
+        if looping is not None:
+            self.drop()
+            return looping
+        sender, _, eight_bit, smtputf8, ret, envid = self.mail
+        envelope = Envelope(sender, tuple(self.recipients), client, protocol, eight_bit, smtputf8, ret, envid)
+        message, self._message = self._message, None
+        try:
+            self.id = message.commit(envelope).name
+        except QmError as error:
+            return failure(error)
+        return Verdict(OK._replace(text=b"ok %d id %b" % (time.time(), self.id)), b"ok")
+
+    def drop(self) -> None:
+        """Throw away a message that is under way."""
+        message, self._message = self._message, None
+        if message is not None:
+            message.abort()
+
+
+def failure(error: QmError) -> Verdict:
+    """What *error* is to the peer, who is told the public half of it, and to the log."""
+    code = 554 if isinstance(error, Permanent) else 451
+    public, why = (text.encode("ascii", "backslashreplace") for text in (error.public, str(error)))
+    return Verdict(Reply(code, error.status.encode("ascii"), log.clean(public)), why)

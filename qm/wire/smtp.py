@@ -1,0 +1,285 @@
+"""The server's half of SMTP, without a socket: bytes in, events out, replies back in (RFC 5321, 2920, 3030).
+
+A command ends at LF, with or without CR (qmail.md 2.10); a message only as qm.wire.smtpdata says.  What is legal when
+stands in one table, `_LEGAL`, and what a success leads to in another, `_AFTER`.  An event of ANSWERED must be answered
+by `reply` before the next is asked for; the others have been answered here, or need no answer.  All state is in the
+object, so that STARTTLS (RFC 3207 4.2) is a new object.
+
+Every limit ends the session with a reply that says so, and nothing that came after it is looked at.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from qm.wire import smtpsyntax
+from qm.wire.smtpdata import BareLineEnd, ChunkDecoder, DotDecoder
+from qm.wire.smtpevent import (
+    ANSWERED,
+    END,
+    NEED_DATA,
+    Bdat,
+    Command,
+    End,
+    Event,
+    Hello,
+    Mail,
+    Piece,
+    Quit,
+    Rcpt,
+    Rejected,
+    Reset,
+    Start,
+    Text,
+)
+from qm.wire.smtpreply import GO, SEQUENCE, Reply
+
+SKIP_MAX: Final = 2 << 20  # bytes of a command line that is too long; past it the session ends
+DISCARD_MAX: Final = 64 << 20  # bytes of a refused message; past it the session ends
+
+
+class Limits(NamedTuple):
+    line_bytes: int = 4096
+    errors: int = 20  # replies of 5xx in a session; 0: no limit
+    commands: int = 200  # since the last message, recipients apart; 0: no limit
+
+
+class State(IntEnum):
+    IDLE = 1
+    MAIL = 2  # there is a sender
+    RCPT = 3  # there is a recipient
+    BDAT = 4  # between two chunks
+
+
+# What is not named here is legal in every state.  A second MAIL begins anew, as in qmail (qmail.md 15.4).
+_LEGAL: Final = {
+    Mail: frozenset((State.IDLE, State.MAIL, State.RCPT)),
+    Rcpt: frozenset((State.MAIL, State.RCPT)),
+    Start: frozenset((State.RCPT,)),
+}
+_EVER: Final = frozenset(State)
+
+# What answers nothing here leaves the state.  A message ends its transaction, whatever is answered.
+_AFTER: Final = {
+    Hello: State.IDLE,
+    Mail: State.MAIL,
+    Rcpt: State.RCPT,
+    Piece: State.BDAT,
+    End: State.IDLE,
+    Reset: State.IDLE,
+}
+
+_LONG_LINE: Final = Reply(500, b"5.5.2", b"line too long")
+_BARE: Final = Reply(554, b"5.6.0", b"bare CR or LF in the message")
+_ERRORS: Final = Reply(421, b"4.7.0", b"too many errors")
+_COMMANDS: Final = Reply(421, b"4.7.0", b"too many commands without a message")
+
+
+class Server:
+    """One session, but for its greeting, which is the driver's to say."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._out: list[bytes] = []
+        self._buffer = b""
+        self._at = 0  # where in the buffer the next command or text begins
+        self._eof = False
+        self._step: Callable[[], Event] = self._command
+        self._unanswered: Event | None = None
+        self._state = State.IDLE
+        self._smtputf8 = False  # of the transaction
+        self._errors = 0
+        self._commands = 0
+        self._waste = 0  # bytes thrown away, of a long line or of a refused message
+        self._refusal: Reply | None = None  # of the message that is being thrown away
+        self._dots = DotDecoder()
+        self._chunks = ChunkDecoder()
+        self._decoder: DotDecoder | ChunkDecoder = self._dots
+
+    # The driver's side
+
+    def receive(self, data: bytes) -> None:
+        """Take what the peer has sent; b"" is the end of it."""
+        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
+        self._at = 0
+        self._eof = not data
+
+    def outgoing(self) -> bytes:
+        """What to send, at the latest before waiting for the peer (RFC 2920 3.2)."""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def next_event(self) -> Event:
+        assert self._unanswered is None, "the last event is not answered"
+        event = self._step()
+        if type(event) in ANSWERED:
+            self._unanswered = event
+        return END if event is NEED_DATA and self._eof else event
+
+    def reply(self, reply: Reply) -> None:
+        """Answer the last event; the code decides what follows.  After 421 nothing does (RFC 5321 3.8)."""
+        event = self._unanswered
+        assert event is not None, "nothing to answer"
+        self._unanswered = None
+        if reply.code == 421:
+            self.close(reply)
+        elif type(event) is Start:
+            self._begin(event, reply)
+        else:
+            self._say(reply)
+            self._advance(event, reply.code)
+
+    def refuse(self, reply: Reply) -> None:
+        """Throw away the message that is coming; *reply* is the answer when it is over, or too much of it has come."""
+        assert self._step in (self._content, self._content_over), "no message is coming"
+        self._refusal = reply
+        self._waste = 0
+        self._state = State.IDLE
+
+    def close(self, reply: Reply | None = None) -> None:
+        """Say *reply*, and be deaf from now on."""
+        if reply is not None:
+            self._out.append(reply.encode())
+        self._unanswered = None
+        self._buffer, self._at = b"", 0
+        self._step = self._closed
+
+    def _closed(self) -> Event:
+        return END
+
+    # Answers
+
+    def _say(self, reply: Reply) -> None:
+        if reply.code >= 500:
+            self._errors += 1
+        self._out.append(reply.encode())
+
+    def _reject(self, line: bytes, reply: Reply) -> Event:
+        self._say(reply)
+        return Rejected(line, reply)
+
+    def _hang_up(self, line: bytes, reply: Reply) -> Event:
+        self.close(reply)
+        return Rejected(line, reply)
+
+    def _advance(self, event: Event, code: int) -> None:
+        kind = type(event)
+        if kind is Rcpt and code < 500:
+            self._commands -= 1  # recipients have a limit of their own
+        if code < 400:
+            self._state = _AFTER.get(kind, self._state)
+            if type(event) is Mail:
+                self._smtputf8 = event.smtputf8
+            elif kind is End:
+                self._commands = 0
+            elif kind is Quit:
+                self.close()
+        elif kind in (Mail, Piece, End):
+            self._state = State.IDLE
+
+    # Commands
+
+    def _command(self) -> Event:
+        if 0 < self._limits.errors <= self._errors:
+            return self._hang_up(b"", _ERRORS)
+        if 0 < self._limits.commands <= self._commands:
+            return self._hang_up(b"", _COMMANDS)
+        end = self._buffer.find(b"\n", self._at)
+        if (end if end >= 0 else len(self._buffer)) - self._at > self._limits.line_bytes:
+            return self._long_line()
+        if end < 0:
+            return NEED_DATA
+        line = self._buffer[self._at : end]
+        self._at = end + 1
+        self._commands += 1
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        try:
+            return self._judge(smtpsyntax.parse(line))
+        except smtpsyntax.Refused as refused:
+            if line[:4].upper() == b"MAIL" and self._state is not State.BDAT:
+                self._state = State.IDLE  # its recipients must not join the sender before
+            return (self._hang_up if refused.fatal else self._reject)(line, refused.reply)
+
+    def _judge(self, command: Command) -> Event:
+        if self._state not in _LEGAL.get(type(command), _EVER):
+            raise smtpsyntax.Refused(SEQUENCE)
+        if isinstance(command, Bdat):
+            return self._bdat(command)
+        if isinstance(command, Rcpt) and not self._smtputf8:
+            smtpsyntax.check_ascii(command)
+        return command
+
+    def _long_line(self) -> Event:
+        line = self._buffer[self._at : self._at + self._limits.line_bytes]
+        self._commands += 1
+        self._waste = 0
+        self._step = self._skip
+        return self._reject(line, _LONG_LINE)
+
+    def _skip(self) -> Event:
+        """Throw away the rest of a line that is too long."""
+        end = self._buffer.find(b"\n", self._at)
+        if end >= 0:
+            self._at = end + 1
+            self._step = self._command
+            return self._command()
+        self._waste += len(self._buffer) - self._at
+        self._buffer, self._at = b"", 0
+        return self._hang_up(b"", _ERRORS) if self._waste > SKIP_MAX else NEED_DATA
+
+    # A message
+
+    def _begin(self, start: Start, reply: Reply) -> None:
+        """DATA or the first BDAT has been answered; a BDAT's go-ahead is silent."""
+        if start.chunking:
+            self._step = self._content
+            if reply.code != GO.code:
+                self.refuse(reply)
+            return
+        self._say(reply)
+        if reply.code != GO.code:
+            self._state = State.IDLE
+            return
+        self._step = self._content
+        self._decoder = DotDecoder()
+
+    def _bdat(self, chunk: Bdat) -> Event:
+        if self._state is not State.BDAT:
+            self._chunks = ChunkDecoder()
+        self._decoder = self._chunks
+        self._chunks.expect(chunk.octets, chunk.last)
+        if self._state is State.RCPT:
+            return Start(chunking=True)
+        self._step = self._content
+        if self._state is State.BDAT:
+            return self._content()
+        self._refusal, self._waste = SEQUENCE, 0  # RFC 3030 2: the octets come all the same, the answer after them
+        return Rejected(b"BDAT", SEQUENCE)
+
+    def _content(self) -> Event:
+        wire = self._buffer[self._at :]
+        try:
+            text, rest = self._decoder.feed(wire)
+        except BareLineEnd:
+            return self._hang_up(b"", _BARE)
+        self._buffer, self._at = rest or b"", 0
+        if rest is not None:
+            self._step = self._content_over
+        if self._refusal is not None:
+            self._waste += len(wire)
+            if self._waste > DISCARD_MAX:
+                return self._hang_up(b"", self._refusal)
+            text = b""
+        if text:
+            return Text(text)
+        return NEED_DATA if rest is None else self._content_over()
+
+    def _content_over(self) -> Event:
+        self._step = self._command
+        if self._refusal is not None:
+            self._say(self._refusal)
+            self._refusal = None
+            return self._command()
+        return End() if self._decoder.over else Piece()

@@ -1,0 +1,145 @@
+"""The other ends of an smtpd session, in memory: a peer that follows a script, a queue and a userd that can fail."""
+
+from collections.abc import Iterable, Mapping
+
+from qm.errors import QmError
+from qm.smtpd import policy
+from qm.smtpd.session import Session
+from qm.unix.channel import Gone
+from qm.unix.queueclient import Accepted, Trace
+from qm.wire.envelope import Envelope
+from qm.wire.smtp import Limits
+
+RULES = policy.Rules(
+    me=b"mx.example",
+    greeting=b"mx.example",
+    localiphost=b"local.example",
+    rcpthosts=frozenset((b"b.example", b".sub.example")),
+    badmailfrom=frozenset((b"bad@x.example", b"@bad.example")),
+    databytes=1000,
+    maxhops=3,
+    maxrecipients=4,
+    limits=Limits(),
+    command_s=300,
+    data_s=180,
+)
+ENV = {b"TCPREMOTEIP": b"192.0.2.1", b"TCPREMOTEHOST": b"client.example", b"TCPLOCALIP": b"192.0.2.25"}
+
+
+class Peer:
+    """Sends each of *pieces* when it is waited for, then what *last* is: the end, or an exception."""
+
+    def __init__(self, pieces: Iterable[bytes], last: bytes | Gone = b"", gone_after: int | None = None) -> None:
+        self._pieces = iter(pieces)
+        self._last = last
+        self._gone_after = gone_after  # writes that it takes
+        self.writes: list[bytes] = []
+        self.timeouts_s: list[float] = []
+
+    @property
+    def heard(self) -> bytes:
+        return b"".join(self.writes)
+
+    def set_timeout(self, timeout_s: float) -> None:
+        self.timeouts_s.append(timeout_s)
+
+    def read(self, most: int = 65536) -> bytes:
+        piece = next(self._pieces, self._last)
+        if isinstance(piece, Gone):
+            raise piece
+        assert len(piece) <= most
+        return piece
+
+    def write(self, data: bytes) -> None:
+        if self._gone_after is not None and len(self.writes) >= self._gone_after:
+            raise Gone("broken pipe")
+        self.writes.append(data)
+
+
+class Queue:
+    """Keeps what is committed; raises *unreachable* at once, *full* at a write, *refusal* at the end."""
+
+    def __init__(
+        self,
+        unreachable: QmError | None = None,
+        full: QmError | None = None,
+        refusal: Exception | None = None,
+    ) -> None:
+        self.unreachable = unreachable
+        self.full = full
+        self.refusal = refusal
+        self.queued: list[tuple[Trace, Envelope, bytes]] = []
+        self.open: set[Message] = set()
+        self.largest_piece = 0
+
+    def ensure(self) -> None:
+        if self.unreachable is not None:
+            raise self.unreachable
+
+    def begin(self, trace: Trace) -> "Message":
+        message = Message(self, trace)
+        self.open.add(message)
+        return message
+
+
+class Message:
+    def __init__(self, queue: Queue, trace: Trace) -> None:
+        self._queue = queue
+        self._trace = trace
+        self._text: list[bytes] = []
+
+    def write(self, chunk: bytes) -> None:
+        assert self in self._queue.open
+        if self._queue.full is not None:
+            raise self._queue.full
+        self._queue.largest_piece = max(self._queue.largest_piece, len(chunk))
+        self._text.append(chunk)
+
+    def commit(self, envelope: Envelope) -> Accepted:
+        self._queue.open.remove(self)
+        if self._queue.refusal is not None:
+            raise self._queue.refusal
+        self._queue.queued.append((self._trace, envelope, b"".join(self._text)))
+        return Accepted(b"0123456789abcdefgh")
+
+    def abort(self) -> None:
+        self._queue.open.remove(self)
+
+
+class Users:
+    """Knows everybody but those of *answers*."""
+
+    def __init__(self, answers: Mapping[bytes, tuple[bytes, bytes] | QmError] | None = None) -> None:
+        self._answers = answers or {}
+        self.asked: list[bytes] = []
+
+    def exists(self, address: bytes) -> tuple[bytes, bytes]:
+        self.asked.append(address)
+        answer = self._answers.get(address, (b"yes", b""))
+        if isinstance(answer, QmError):
+            raise answer
+        return answer
+
+
+def talk(
+    peer: Peer,
+    queue: Queue | None = None,
+    users: Users | None = None,
+    rules: policy.Rules = RULES,
+    env: Mapping[bytes, bytes] = ENV,
+    more: frozenset[bytes] = frozenset(),
+) -> int:
+    """One session; gives its exit code."""
+    queue = Queue() if queue is None else queue
+    session = Session(peer, rules, policy.peer(env), more.__contains__, queue, users or Users())  # type: ignore[arg-type]
+    try:
+        return session.run()
+    finally:
+        assert not queue.open, "a message is neither queued nor thrown away"
+
+
+def codes(heard: bytes) -> list[int]:
+    """The code of each reply."""
+    lines = heard.split(b"\r\n")
+    assert lines.pop() == b""
+    return [int(line[:3]) for line in lines if line[3:4] == b" "]
