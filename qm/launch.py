@@ -1,32 +1,59 @@
 """How a command of bin/ becomes a program of ours.
 
-Kept lean: users wait for it.  The Python that runs it may be the system's; our dependencies are then taken from the
-checkout's .venv if it has the same version.
+Kept lean: users wait for it.  The launchers run Debian's /usr/bin/python3, which every user can read, isolated (-I) and
+without the site module (-S, 4 ms).  Our dependencies come from the checkout's .venv; where that is of another Python,
+its interpreter takes over.
 """
 
 import os
 import sys
 from importlib import import_module
+from types import ModuleType
 
-from qm.programs import PROGRAMS
+TEMPORARY = 111  # as errors.TEMPORARY; Python's own exit 1 would read as permanent (qmail.md section 28)
 
 
-def _dependencies(root: str) -> None:
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+def _fail(name: str, text: str) -> None:
+    sys.stderr.write(f"{name}: fatal: {text}\n")
+    sys.stderr.flush()
+    os._exit(TEMPORARY)
+
+
+def _dependencies(root: str, argv: list[str]) -> None:
+    """Make the packages of .venv importable; becomes its interpreter if it has none for this one."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     packages = os.path.join(root, ".venv", "lib", version, "site-packages")
-    if packages not in sys.path and os.path.isdir(packages):
+    if os.path.isdir(packages):
         sys.path.append(packages)
+        return
+    python = os.path.join(root, ".venv", "bin", "python")
+    if os.access(python, os.X_OK) and os.path.realpath(python) != os.path.realpath(sys.executable):
+        os.execv(python, [python, "-IS", *argv])
+
+
+def _module(name: str) -> ModuleType:
+    from qm.programs import PROGRAMS  # not above: a Python that is too old shall get as far as saying so
+
+    if name not in PROGRAMS:
+        _fail(name, "not a program of qm")
+    try:
+        return import_module(PROGRAMS[name])
+    except ImportError as error:
+        _fail(name, f"{error}; bin/quickstart installs what is missing")
+        raise
 
 
 def launch(root: str, argv: list[str]) -> None:
-    """Run the program that argv[0] names, and exit with its code."""
-    if sys.version_info < (3, 11):
-        sys.exit("qm needs Python 3.11 or newer")
+    """Run the program that argv[0] is named for, and exit with its code."""
+    _dependencies(root, argv)
     name = os.path.basename(argv[0])
-    if name not in PROGRAMS:
-        sys.exit(f"qm has no program {name}")
-    _dependencies(root)
-    module = import_module(PROGRAMS[name])
-    code = module.main([os.fsencode(arg) for arg in argv], dict(os.environb))
-    sys.stdout.flush()
-    os._exit(code)  # nothing of ours waits for the interpreter's tidying up
+    if sys.version_info < (3, 11):
+        _fail(name, "needs Python 3.11 or newer; bin/quickstart makes .venv with one")
+    code = TEMPORARY
+    try:
+        code = _module(name).main([os.fsencode(arg) for arg in argv], dict(os.environb))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # who reads us has had enough
+    finally:
+        os._exit(code)  # nothing of ours waits for the interpreter's tidying up

@@ -25,7 +25,7 @@ from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, un
 from qm.wire.record import Malformed, pack
 
 NAME: Final = b"qm-lspawn"
-LIMITS: Final = Limits(workers=120, per_key=120, jobs_per_worker=100, idle_s=60.0)  # qmail's conf-spawn
+LIMITS: Final = Limits(workers=120, per_key=120, jobs_per_worker=500, idle_s=60.0)  # qmail's conf-spawn
 
 
 class _As(NamedTuple):
@@ -68,6 +68,8 @@ class _Lspawn:
     def _readable(self) -> None:
         try:
             record, descriptors = fds.recv_record(self._channel)
+        except ConnectionResetError:
+            record, descriptors = b"", []  # it has died with reports unread
         except (OSError, Malformed) as error:
             log.alert(NAME, f"send's channel: {error}")
             record, descriptors = b"", []

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from qm import errors
-from qm.unix import chain, fds, log, privs
+from qm.unix import chain, fds, log, privs, title
 from qm.unix.program import Argv, Env, program, ready
 
 NAME: Final = b"qm-start"
@@ -29,6 +29,12 @@ STOP_S: Final = 30.0  # deliveries in flight may take this long at the end; then
 DEFAULT_DELIVERY: Final = b"./Mailbox"
 _PASSED_ON: Final = (signal.SIGHUP, signal.SIGALRM)
 _WAITED: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *_PASSED_ON}
+
+
+def _how(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"killed by signal {os.WTERMSIG(status)}"
+    return f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
 class _Children:
@@ -63,6 +69,7 @@ class _Children:
                 env[b"QMREADY"] = b"3"
             fds.place({2: 2, **moves})
             fds.close_from(4 if ready_fd >= 0 else 3)
+            title.show(argv)
             code = chain.prepare(argv, env)(env)
         finally:
             os._exit(code)
@@ -71,18 +78,15 @@ class _Children:
         if name in self._pids:
             os.kill(self._pids[name], signum)
 
-    def reap(self) -> bytes | None:
-        """The name of one that has ended, said in the log if that was not our wish."""
-        for name, pid in self._pids.items():
+    def reap(self) -> list[str]:
+        """Those that have ended, each with how."""
+        ended = []
+        for name, pid in list(self._pids.items()):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
                 del self._pids[name]
-                self._last_status = status
-                return name
-        return None
-
-    def died(self) -> str:
-        return f"wait status {self._last_status}"
+                ended.append(f"{os.fsdecode(name)} ({_how(status)})")
+        return ended
 
     def stop(self, name: bytes, limit_s: float) -> None:
         """End *name* and wait; after *limit_s* it is killed."""
@@ -148,9 +152,10 @@ def _watch(children: _Children) -> int:
             children.signal(b"qm-send", signum)
             if signum == signal.SIGHUP:
                 children.signal(b"qm-userd", signum)
-        name = children.reap()
-        if name is not None:
-            log.alert(NAME, f"{os.fsdecode(name)} ended ({children.died()}); stopping the others")
+                children.signal(b"qm-queued", signum)
+        ended = children.reap()
+        if ended:
+            log.alert(NAME, f"{', '.join(ended)} ended; stopping the others")
             children.stop_all()
             return errors.TEMPORARY
 

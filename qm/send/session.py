@@ -11,7 +11,7 @@ from qm.send import intake, policy
 from qm.send.copies import Copies
 from qm.send.handout import SMALL, Handout
 from qm.send.logbook import Logbook
-from qm.send.message import Backlog, Message, Recipient
+from qm.send.message import NOW, Backlog, Message, Recipient
 from qm.send.schedule import Destination, Turns
 from qm.send.spawners import LIMIT_MAX, Flight, Spawner
 from qm.send.trial import Trials
@@ -51,7 +51,8 @@ class Sender:
         self._remote = Spawner(b"qm-rspawn", remote_fd, remote, loop, self._landed, self._lost)
         self._left_over = intake.left_over()
         self._intake = intake.Intake(loop, self._arrived)
-        self._wakeup = loop.after(0.0, self._recall_some)
+        self._wakeup = loop.after(0.0, self._soon)
+        loop.after(0.0, self._recall_some)
         loop.before_wait.append(self._turn)
         loop.after(TIDY_S, self._tidy)
 
@@ -71,6 +72,9 @@ class Sender:
 
     def all_due(self) -> None:
         """SIGALRM: try everything now, whatever is known of its destinations."""
+        left_over, self._left_over = self._left_over, []
+        for name in left_over:
+            self._backlog.defer(name, NOW)
         self._backlog.all_due()
         self._remote.turns.expire(float("inf"))
 

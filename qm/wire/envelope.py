@@ -2,12 +2,15 @@
 
 On disk and on the queue's door it is a run of NUL-terminated records of one letter each, in this order::
 
-    u uid  p pid  b birth_ns  i client address  P protocol  8  U  R RET  V ENVID  F sender  { N NOTIFY  O ORCPT  T recipient }
+    u uid  p pid  b birth_ns  i client address  P protocol  8  U  R RET  V ENVID  F sender
+    { N NOTIFY  O ORCPT  T recipient }
 
-u, p and b are the queue's own: `encode` writes them when they are known and `decode` takes their absence for an envelope
-that no queue has seen yet.  Addresses are bytes without NUL, of at most ADDRESS_MAX bytes.
+u, p and b are the queue's own: `encode` writes them when they are known and `decode` takes their absence for an
+envelope that no queue has seen yet.  Addresses are bytes without NUL, of at most ADDRESS_MAX bytes; everything else is
+a word without spaces and control characters, since it ends up in log lines, reports and SMTP commands.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -15,6 +18,10 @@ from qm.wire.record import Malformed, number
 
 ADDRESS_MAX: Final = 1000  # bytes; qmail.md section 5 has 1002
 RECIPIENTS_MAX: Final = 100_000  # of one message; bounds what a reader holds
+ENVELOPE_MAX: Final = 16 * 1024 * 1024  # bytes of all records; 160 for each of RECIPIENTS_MAX
+
+
+_NO_WORD: Final = re.compile(rb"[\x00-\x20\x7f]")
 
 
 class AddressTooLong(Malformed):
@@ -44,6 +51,12 @@ class Envelope(NamedTuple):
 def _address(field: bytes) -> bytes:
     if len(field) > ADDRESS_MAX:
         raise AddressTooLong("address too long")
+    return field
+
+
+def _word(field: bytes) -> bytes:
+    if _NO_WORD.search(field):
+        raise Malformed("space or control character in an envelope")
     return field
 
 
@@ -89,9 +102,9 @@ def _recipients(records: Iterator[bytes]) -> Iterator[Recipient]:
             yield Recipient(_address(rest), notify, orcpt)
             notify = orcpt = b""
         elif letter == b"N":
-            notify = rest
+            notify = _word(rest)
         elif letter == b"O":
-            orcpt = rest
+            orcpt = _word(rest)
         else:
             raise Malformed("unknown record among the recipients")
     if notify or orcpt:
@@ -112,7 +125,7 @@ def decode(text: bytes) -> Envelope:
             sender = _address(rest)
             break
         if letter in _FIELDS:
-            known[_FIELDS[letter]] = rest
+            known[_FIELDS[letter]] = _word(rest)
         elif letter in _NUMBERS:
             known[_NUMBERS[letter]] = number(rest, 1 << 63)
         elif letter in _FLAGS and not rest:

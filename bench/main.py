@@ -1,0 +1,53 @@
+"""bin/bench: run the benchmarks and print the rows of RESULTS.md.
+
+    bin/bench [road|pop3|memory|backlog]... [--rounds N] [--messages N] [--sessions N] [--backlog N]
+
+Needs root and Debian's postfix and dovecot-pop3d.  Nothing is asserted: it prints what it measured.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+
+import qm
+from bench import limits, peers, pop3, road
+
+
+def _heading(words: Sequence[str]) -> str:
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
+    return "\n".join([
+        f"## {time.strftime('%Y-%m-%d')}: bin/bench {' '.join(words)}",
+        "",
+        f"{os.cpu_count()} cores, {model}; Linux {platform.release()}; Python {platform.python_version()}; qm {qm.__version__};",
+        f"postfix {peers.version('postconf', '-hd', 'mail_version')}; dovecot {peers.version('dovecot', '--version')}",
+        "",
+        "| measured | qm | peer | qm / peer, median (range) |",
+        "|---|---|---|---|",
+    ])  # fmt: skip
+
+
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("what", nargs="*", choices=["road", "pop3", "memory", "backlog", []])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=2000)
+    parser.add_argument("--sessions", type=int, default=800)
+    parser.add_argument("--backlog", type=int, default=100_000)
+    chosen = parser.parse_args(list(words))
+    if os.geteuid() != 0:
+        print("bench: needs root: the peers' programs drop their privileges")
+        return 100
+    print(_heading(words), flush=True)
+    say: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731
+    everything: dict[str, Callable[[], None]] = {
+        "road": lambda: road.run(chosen.rounds, chosen.messages, say),
+        "pop3": lambda: pop3.run(chosen.rounds, chosen.sessions, say),
+        "memory": lambda: limits.memory(say),
+        "backlog": lambda: limits.backlog(chosen.backlog, say),
+    }
+    for name, measure in everything.items():
+        if not chosen.what or name in chosen.what:
+            measure()
+    return 0

@@ -1,0 +1,197 @@
+"""Private instances of the peers: Debian's Postfix and Dovecot, in their default modes, on ports that the kernel chose.
+
+Both keep their fsync, and both write a log, as the suite does.  They run as root and drop as they always do; mail is of uid MAIL_UID.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.harness.suite import DOMAIN, Suite
+
+MAIL_UID: Final = 64990  # owns the peers' mailboxes
+READY_S: Final = 20.0
+
+
+class Peer(NamedTuple):
+    name: str
+    port: int
+    maildir: Path
+    pid: int  # the root of its processes
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(predicate: Callable[[], bool], limit_s: float = READY_S) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not predicate():
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"bench: not within {limit_s:g} s: {predicate}")
+        time.sleep(0.005)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def make_maildir(path: Path) -> Path:
+    for folder in (path, *(path / name for name in ("tmp", "new", "cur"))):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chown(folder, MAIL_UID, MAIL_UID)
+    return path
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="qm-bench-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def qm(service: str = "smtp") -> Iterator[tuple[Suite, Peer]]:
+    with folder() as path:
+        suite = Suite(path / "home").start()
+        try:
+            root = suite.supervisor_pid
+            yield suite, Peer("qm", suite.port(service), suite.maildir("ann"), root)
+        finally:
+            suite.stop()
+
+
+_MAIN_CF: Final = """\
+compatibility_level = 3.6
+queue_directory = {home}/queue
+data_directory = {home}/data
+maillog_file = {home}/maillog
+maillog_file_prefixes = {home}
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+myhostname = mx.test.example
+mydestination =
+virtual_mailbox_domains = {domain}
+virtual_mailbox_base = {home}/mail
+virtual_mailbox_maps = static:ann/Maildir/
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{uid}
+virtual_minimum_uid = 1000
+smtpd_client_connection_count_limit = 0
+smtpd_client_connection_rate_limit = 0
+"""
+
+
+def _master_cf(port: int) -> str:
+    """Debian's, without chroot, on *port*; with the logger of maillog_file."""
+    lines = []
+    for line in Path("/etc/postfix/master.cf").read_text().splitlines():
+        fields = line.split()
+        if line[:1].isalpha() and len(fields) >= 8:
+            fields[4] = "n"
+            if fields[:2] == ["smtp", "inet"]:
+                fields[0] = f"127.0.0.1:{port}"
+            line = " ".join(fields)
+        lines.append(line)
+    if not any(line.startswith("postlog") for line in lines):
+        lines.append("postlog unix-dgram n - n - 1 postlogd")
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def postfix() -> Iterator[Peer]:
+    with folder() as home:
+        port = free_port()
+        config = home / "config"
+        config.mkdir()
+        (home / "data").mkdir()
+        shutil.chown(home / "data", "postfix", "postfix")
+        (home / "queue").mkdir()
+        maildir = make_maildir(home / "mail" / "ann" / "Maildir")
+        (config / "main.cf").write_text(_MAIN_CF.format(home=home, domain=DOMAIN, uid=MAIL_UID))
+        (config / "master.cf").write_text(_master_cf(port))
+        for name in ("dynamicmaps.cf", "postfix-files"):
+            if Path("/etc/postfix", name).exists():
+                shutil.copy(Path("/etc/postfix", name), config)
+        for verb in ("check", "start"):
+            subprocess.run(["postfix", "-c", str(config), verb], check=True, capture_output=True)  # noqa: S603, S607
+        try:
+            wait_until(lambda: _listens(port))
+            pid = int((home / "queue" / "pid" / "master.pid").read_text())
+            yield Peer("postfix", port, maildir, pid)
+        finally:
+            subprocess.run(["postfix", "-c", str(config), "stop"], check=False, capture_output=True)  # noqa: S603, S607
+            wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+_DOVECOT_CONF: Final = """\
+base_dir = {home}/run
+state_dir = {home}/run
+log_path = {home}/log
+protocols = pop3
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+mail_location = maildir:{home}/mail/%u/Maildir
+first_valid_uid = 1000
+passdb {{
+  driver = passwd-file
+  args = {home}/passwd
+}}
+userdb {{
+  driver = static
+  args = uid={uid} gid={uid} home={home}/mail/%u
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = {port}
+  }}
+  inet_listener pop3s {{
+    port = 0
+  }}
+}}
+"""
+
+
+@contextmanager
+def dovecot(passwords: dict[str, str]) -> Iterator[Peer]:
+    """*passwords*: user to ``{SCHEME}value``."""
+    with folder() as home:
+        port = free_port()
+        (home / "run").mkdir()
+        (home / "passwd").write_text("".join(f"{user}:{value}\n" for user, value in passwords.items()))
+        shutil.chown(home / "passwd", "dovecot", "dovecot")
+        for user in passwords:
+            os.makedirs(home / "mail" / user, exist_ok=True)
+            os.chown(home / "mail" / user, MAIL_UID, MAIL_UID)
+            make_maildir(home / "mail" / user / "Maildir")
+        (home / "dovecot.conf").write_text(_DOVECOT_CONF.format(home=home, port=port, uid=MAIL_UID))
+        process = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")])  # noqa: S603, S607
+        try:
+            wait_until(lambda: _listens(port))
+            yield Peer("dovecot", port, home / "mail", process.pid)
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def version(*command: str) -> str:
+    """The first line of what *command* prints."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError:
+        return "not installed"
+    return (done.stdout or done.stderr).splitlines()[0] if done.stdout or done.stderr else "unknown"

@@ -1,0 +1,1 @@
+"""What tests share: a private suite of real programs, marks, waiting."""
