@@ -55,7 +55,7 @@ def make_maildir(path: Path) -> Path:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="qm-bench-"))
+    path = Path(tempfile.mkdtemp(prefix="qm-bench-", dir=os.environ.get("QMBENCH")))
     path.chmod(0o755)
     try:
         yield path

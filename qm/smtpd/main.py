@@ -21,7 +21,7 @@ from qm.errors import Temporary
 from qm.smtpd import policy
 from qm.smtpd.policy import Rules
 from qm.smtpd.session import Session
-from qm.unix import log
+from qm.unix import log, privs
 from qm.unix.channel import Channel, Gone
 from qm.unix.program import Argv, Env, program
 from qm.unix.queueclient import QueueClient
@@ -84,6 +84,8 @@ class Smtpd:
 
 
 def warm(argv: Argv, env: Env) -> Callable[[Env], int]:
+    if privs.is_root():  # started without -u: what reads the network is never root
+        privs.become(privs.role("qmaild"))
     return Smtpd().serve
 
 

@@ -23,6 +23,7 @@ from qm.wire.record import Malformed, number
 
 ACCEPT_MAX: Final = 16  # connections taken before anything else is looked at
 PAUSE_S: Final = 1.0  # after an accept or a fork that failed for want of something
+WARN_EVERY_S: Final = 60.0  # at most; a limit that is reached is reached often
 DRAIN_S: Final = 10.0  # after SIGTERM, for connections to end by themselves; below the supervisor's KILL_S
 JOBS: Final = 500  # connections of one worker; to replace one costs 3 ms
 IDLE_S: Final = 60.0
@@ -63,6 +64,7 @@ class Server:
         self._status = 0  # of the worker that has exited last, as wait tells it
         self._by_network: Counter[bytes] = Counter()
         self._accepting = self._pausing = self._ending = False
+        self._warned_s = -WARN_EVERY_S
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.on_signal(signum, self._end)
         self._loop.on_signal(signal.SIGHUP, self._pool.retire_all)
@@ -90,7 +92,15 @@ class Server:
             self._loop.watch(self._listener.fileno(), self._accept)
         elif self._accepting and not wanted:
             self._loop.unwatch(self._listener.fileno())
+            if not (self._pausing or self._ending):
+                self._warn_of_limit()
         self._accepting = wanted
+
+    def _warn_of_limit(self) -> None:
+        now_s = self._loop.now_s()
+        if now_s >= self._warned_s + WARN_EVERY_S:
+            self._warned_s = now_s
+            self._warn(f"all {self._options.limit} connections (-c) are in use; more wait until one ends")
 
     def _accept(self) -> None:
         for _ in range(ACCEPT_MAX):

@@ -22,6 +22,7 @@ from qm.wire.envelope import Envelope, decode
 ROOT = Path(__file__).parents[2]
 PROGRAM = ["/usr/bin/python3", "-bb", "-IS", str(ROOT / "bin" / "qm-smtpd")]
 LIMIT_S = 20.0
+ROLE = 64911  # whom smtpd becomes when root runs the test
 BEGIN = b"EHLO c.example\r\nMAIL FROM:<a@b>\r\nRCPT TO:<u@mx.example>\r\n"
 SERVE = """
 import os, socket, sys
@@ -128,8 +129,11 @@ class Home:
         for name in ("control", "queue", "users"):
             (path / name).mkdir(parents=True)
         self.control("me", "mx.example\n")
+        self.control("roles", f"qmaild:{ROLE}:{ROLE}\n")
         self.queue = Queue(path)
         self.users = Place(path / "users" / "socket", serve_users)
+        for name in ("queue", "users"):
+            (path / name / "socket").chmod(0o666)
 
     def control(self, name: str, text: str) -> None:
         (self.path / "control" / name).write_text(text)
@@ -463,3 +467,18 @@ def test_warm(home: Home) -> None:
     assert "control/me:1: missing or empty" in text
     assert len(home.queue.queued) == 3
     assert home.queue.place.connections == home.users.connections == 1
+
+
+@pytest.mark.needs_root
+def test_root_does_not_read_the_network(home: Home) -> None:
+    """Started by root without another user, smtpd is qmaild for good before it says a word (no network byte is parsed as root)."""
+    smtpd = home.start()
+    assert smtpd.hear().startswith(b"220 ")
+    status = Path(f"/proc/{smtpd.process.pid}/status").read_text()
+    assert re.search(rf"^Uid:\t{ROLE}\t{ROLE}\t{ROLE}\t{ROLE}$", status, re.MULTILINE)
+    assert re.search(rf"^Gid:\t{ROLE}\t{ROLE}\t{ROLE}\t{ROLE}$", status, re.MULTILINE)
+    assert re.search(rf"^Groups:\t{ROLE} $", status, re.MULTILINE)
+    smtpd.send(b"QUIT\r\n")
+    assert smtpd.codes(1) == [221]
+    assert smtpd.end() == 0
+    smtpd.close()
