@@ -5,11 +5,12 @@ Reads:   control/roles
 Env:     QMHOME, QMREADY (a descriptor that gets one byte when all serve)
 Writes:  fd 2 (log, or the logger's input)
 As:      root, or the owner of a private system; parses nothing
-Exits:   0 after SIGTERM, once send has settled its deliveries; 111 when a program died or could not start
+Exits:   0 after SIGTERM, once send has settled its deliveries; 111 when a program died or could not start, or others
+         can write the home
 See:     qm-start(8), qmail.md section 8
 
 If one of them dies the others are stopped in order and we exit: half a mail system is worse than one that its
-supervisor starts anew. SIGHUP and SIGALRM are passed on to send.
+supervisor starts anew. SIGHUP and SIGALRM are passed on to send, SIGHUP to the others that read it.
 """
 
 import os
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from qm import errors
+from qm.disk.safety import refuse_dangers
 from qm.unix import chain, fds, log, privs, title
 from qm.unix.program import Argv, Env, program, ready
 
@@ -134,7 +136,7 @@ def _start_all(children: _Children, default_delivery: bytes) -> None:
     local_send, local_spawn = fds.pair()
     remote_send, remote_spawn = fds.pair()
     children.start([b"qm-lspawn", default_delivery], {0: local_spawn.fileno(), 1: null})
-    children.start([b"qm-rspawn"], {0: remote_spawn.fileno(), 1: null})
+    children.start([b"qm-rspawn"], {0: remote_spawn.fileno(), 1: null}, ready=True)  # it must survive SIGHUP
     children.start([b"qm-send"], {0: local_send.fileno(), 1: remote_send.fileno()}, ready=True)
     for channel in (local_send, local_spawn, remote_send, remote_spawn):
         channel.close()
@@ -153,6 +155,7 @@ def _watch(children: _Children) -> int:
             if signum == signal.SIGHUP:
                 children.signal(b"qm-userd", signum)
                 children.signal(b"qm-queued", signum)
+                children.signal(b"qm-rspawn", signum)
         ended = children.reap()
         if ended:
             log.alert(NAME, f"{', '.join(ended)} ended; stopping the others")
@@ -162,6 +165,7 @@ def _watch(children: _Children) -> int:
 
 @program()
 def main(argv: Argv, env: Env) -> int:
+    refuse_dangers()
     default_delivery = argv[1] if len(argv) > 1 else DEFAULT_DELIVERY
     if len(argv) > 2:
         _start_logger(argv[2:], env)

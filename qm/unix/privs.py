@@ -120,6 +120,14 @@ def account(uid: int) -> str:
         return str(uid)
 
 
+def group(gid: int) -> str:
+    """A name for group *gid* in a message, or its number."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
 def user_id(name: str) -> int:
     """The uid of a user's name or number; raises Temporary."""
     try:

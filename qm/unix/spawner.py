@@ -4,7 +4,7 @@ A spawner holds privileges or a listening socket and parses nothing hostile; its
 (everything is imported, the garbage collector frozen), become who they must be once, and do one job after another.
 
 - A job is one record with its descriptors, and has a key; a worker serves jobs of one key only, so none ever changes
-  its user.
+  its user (but see *rekey*).
 - A worker is retired after *jobs_per_worker* jobs, when idle for *idle_s*, or to make room for another key.
 - Only the spawner retires a worker, by closing its channel, so that no job is given to a worker that is just leaving.
 - A worker that dies in a job, or ends it by an exception, makes that job None: whoever gave it reads a temporary
@@ -59,7 +59,8 @@ class Pool(Generic[K]):
 
     *enter* runs once in each fresh worker with its key: it drops privileges and returns the function that does jobs;
     that function gets a record and a list of descriptors, and returns the report.  What it leaves in the list is closed
-    for it.  *keep* are descriptors that workers need; everything else above 2 is closed in them.
+    for it.  *keep* are descriptors that workers need; everything else above 2 is closed in them.  *rekey*: workers of
+    all keys have the same rights, so at the limit one serves another key instead of making room for a fresh one.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Pool(Generic[K]):
         *,
         keep: Callable[[], Iterable[int]] = tuple,
         on_exit: Callable[[int, int], None] | None = None,
+        rekey: bool = False,
     ) -> None:
         self._loop = loop
         self._name = name
@@ -78,6 +80,7 @@ class Pool(Generic[K]):
         self.limits = limits
         self._keep = keep
         self._on_exit = on_exit
+        self._rekey = rekey
         self._workers: dict[int, _Worker[K]] = {}  # by pid
         self._idle: dict[K, list[_Worker[K]]] = {}  # most recently used last
         self._per_key: Counter[K] = Counter()
@@ -111,7 +114,7 @@ class Pool(Generic[K]):
         Only to be called when there is `room`.  The descriptors stay open here; close them after the call.  Raises
         OSError if no worker can be forked or the job cannot be sent; then nothing is reported.
         """
-        worker = self._take_idle(key) or self._fork(key)
+        worker = self._take_idle(key) or self._rekeyed(key) or self._fork(key)
         try:
             fds.send_record(worker.channel, record, descriptors)
         except ConnectionError:
@@ -132,9 +135,23 @@ class Pool(Generic[K]):
             del self._idle[key]
         return worker
 
+    def _longest_idle(self) -> _Worker[K]:
+        return min((idle[0] for idle in self._idle.values()), key=lambda w: w.idle_since_s)
+
+    def _rekeyed(self, key: K) -> _Worker[K] | None:
+        """A worker that served another key until now, where that is allowed and no more may be forked."""
+        if not self._rekey or len(self._workers) < self.limits.workers:
+            return None
+        worker = self._longest_idle()
+        self._not_idle(worker)
+        self._uncount(worker.key)
+        worker.key = key
+        self._per_key[key] += 1
+        return worker
+
     def _fork(self, key: K) -> _Worker[K]:
         if len(self._workers) >= self.limits.workers:
-            self._retire(min((idle[0] for idle in self._idle.values()), key=lambda w: w.idle_since_s))
+            self._retire(self._longest_idle())
         ours, theirs = fds.pair()
         ours.setblocking(False)
         gc.freeze()
@@ -188,9 +205,12 @@ class Pool(Generic[K]):
         if worker.channel.fileno() >= 0:
             self._closed(worker)
         del self._workers[worker.pid]
-        self._per_key[worker.key] -= 1
-        if not self._per_key[worker.key]:
-            del self._per_key[worker.key]
+        self._uncount(worker.key)
+
+    def _uncount(self, key: K) -> None:
+        self._per_key[key] -= 1
+        if not self._per_key[key]:
+            del self._per_key[key]
 
     def _retire(self, worker: _Worker[K]) -> None:
         """Let *worker*, which has no job, go: it reads the end of its channel and leaves."""
@@ -236,6 +256,9 @@ class Pool(Generic[K]):
     def close(self) -> None:
         """Retire every worker and wait; those in a job get SIGTERM and, after STOP_S, SIGKILL: such jobs are None."""
         self.retire_all()
+        for worker in self._workers.values():
+            if worker.channel.fileno() >= 0:
+                worker.channel.shutdown(socket.SHUT_WR)  # one that handles SIGTERM finds no job after the one in hand
         self._kill(self._workers, signal.SIGTERM)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         try:

@@ -10,7 +10,8 @@ import pytest
 
 from qm.errors import Temporary
 from qm.unix.queueclient import QueueClient
-
+from qm.wire import queuecode
+from qm.wire.queuecode import Deferred
 from tests.harness.queueservice import ENVELOPE, QueueService
 from tests.harness.waiting import wait_for
 
@@ -36,7 +37,9 @@ def _strace(call: str, when: int, effect: str, output: Path) -> list[str]:
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize(("call", "when"), AT)
 def test_a_worker_killed_at_any_call(queued: QueueService, tmp_path: Path, call: str, when: int) -> None:
-    """The client reads a temporary failure; what was acknowledged is whole, the rest absent or whole; the service lives on."""
+    """The client reads a temporary failure; what was acknowledged is whole, the rest absent or whole; the
+    service lives on.
+    """
     queued.start(_strace(call, when, "signal=KILL", tmp_path / "trace"))
     with queued.client() as client:
         queued.put(b"first\n", client)
@@ -52,11 +55,15 @@ def test_a_worker_killed_at_any_call(queued: QueueService, tmp_path: Path, call:
 
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
-@pytest.mark.parametrize(("call", "when", "code"), [("writev", 2, 53), (*FILE_SYNC, 53), ("renameat", 2, 66), (*DIRECTORY_SYNC, 53)])
+@pytest.mark.parametrize(
+    ("call", "when", "code"), [("writev", 2, 53), (*FILE_SYNC, 53), ("renameat", 2, 66), (*DIRECTORY_SYNC, 53)]
+)
 def test_a_failing_call_of_the_real_service(
     queued: QueueService, tmp_path: Path, call: str, when: int, code: int, error: str
 ) -> None:
-    """A full disk or a broken one is a temporary failure with qm-queue's code, an alert that says where, and nothing left behind."""
+    """A full disk or a broken one is a temporary failure with qm-queue's code, an alert that says where, and
+    nothing left behind.
+    """
     queued.start(_strace(call, when, f"error={error}", tmp_path / "trace"))
     with queued.client() as client:
         queued.put(b"first\n", client)
@@ -75,7 +82,9 @@ def test_a_failing_call_of_the_real_service(
 
 @pytest.mark.needs("strace")
 def test_the_answer_comes_last(queued: QueueService, tmp_path: Path) -> None:
-    """The order that makes a promise true is the order of the real process's system calls, and there are no more of them."""
+    """The order that makes a promise true is the order of the real process's system calls, and there are no
+    more of them.
+    """
     trace = tmp_path / "trace"
     queued.start(["strace", "-D", "-f", "-o", str(trace)])
     with queued.client() as client:
@@ -90,7 +99,9 @@ def test_the_answer_comes_last(queued: QueueService, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("run", range(3))
 def test_the_whole_service_killed_under_load(queued: QueueService, run: int) -> None:
-    """Every process killed at once while four clients send: each acknowledged message is there once after the restart, none twice."""
+    """Every process killed at once while four clients send: each acknowledged message is there once after the
+    restart, none twice.
+    """
     queued.start()
     pipes = [_load(queued, number) for number in range(4)]
     wait_for(lambda: len(queued.names("new")) > 30 + 30 * run, "some messages")
@@ -109,31 +120,36 @@ def test_the_whole_service_killed_under_load(queued: QueueService, run: int) -> 
     assert queued.stop() == 0
 
 
-def _load(queued: QueueService, number: int) -> tuple[int, int]:
-    """A client that sends until it fails, small and large in turn; its pid and where it says what was acknowledged."""
+def _load(queued: QueueService, number: int, large: int = 200_000) -> tuple[int, int]:
+    """A client that sends until it fails, small and large in turn, and exits with the failure's code.
+
+    Gives its pid and where it says what was acknowledged.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            _send_on(queued.client(), number, writer)
-        except Temporary:
-            os._exit(0)
+            _send_on(queued.client(), number, large, writer)
+        except Deferred as error:
+            os._exit(error.code)
         finally:
             os._exit(1)
     os.close(writer)
     return pid, reader
 
 
-def _send_on(client: QueueClient, number: int, writer: int) -> None:
+def _send_on(client: QueueClient, number: int, large: int, writer: int) -> None:
     for count in range(100_000):
         submission = client.begin()
-        submission.write(b"x" * (200_000 * (count % 2)) + b"\n%d.%d\n" % (number, count))
+        submission.write(b"x" * (large * (count % 2)) + b"\n%d.%d\n" % (number, count))
         submission.commit(ENVELOPE)
         os.write(writer, b"%d.%d\n" % (number, count))
 
 
 def test_a_service_that_is_told_to_stop_finishes_no_half_message(queued: QueueService) -> None:
-    """SIGTERM with a message half sent: it is thrown away with its file, the client reads temporary, the service ends well."""
+    """SIGTERM with a message half sent: it is thrown away with its file, the client reads temporary, the
+    service ends well.
+    """
     queued.start()
     with queued.client() as client:
         submission = client.begin()
@@ -143,6 +159,23 @@ def test_a_service_that_is_told_to_stop_finishes_no_half_message(queued: QueueSe
         with pytest.raises(Temporary):
             submission.commit(ENVELOPE)
     assert queued.names("tmp") == queued.names("new") == []
+
+
+def test_a_stop_breaks_off_no_message(queued: QueueService) -> None:
+    """SIGTERM under load: each message is either answered, or refused before it was entrusted: nobody is left
+    in doubt.
+    """
+    queued.start()
+    pipes = [_load(queued, number, large=0) for number in range(4)]
+    wait_for(lambda: len({message.splitlines()[-1][:1] for message in queued.messages()}) == 4, "some messages of each")
+    assert queued.stop() == 0
+    acknowledged = []
+    for pid, reader in pipes:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == queuecode.UNREACHABLE
+        with os.fdopen(reader, "rb") as file:
+            acknowledged += file.read().splitlines()
+    assert sorted(acknowledged) == sorted(message.splitlines()[-1] for message in queued.messages())
+    assert queued.names("tmp") == []
 
 
 def test_a_killed_service_leaves_its_place_to_the_next(queued: QueueService) -> None:

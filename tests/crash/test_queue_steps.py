@@ -10,7 +10,6 @@ import pytest
 from qm.disk import queue, queuefile
 from qm.disk.accept import STEPS, Draft, Entry, Store, accept, publish
 from qm.wire.envelope import Envelope, Recipient
-
 from tests.crash.faults import kill_me, killed
 from tests.harness.waiting import wait_for
 
@@ -106,7 +105,9 @@ def _writer(acknowledged: int, streamed: bool) -> None:
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("run", range(5))
 def test_killed_at_any_moment(run: int, streamed: bool) -> None:
-    """A writer that is killed while it works: each number that it has acknowledged is there once, and at most one more."""
+    """A writer that is killed while it works: each number that it has acknowledged is there once, and at most
+    one more.
+    """
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:

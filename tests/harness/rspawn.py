@@ -26,12 +26,17 @@ class Rspawn:
         self._log = home.folder / "log.rspawn"
         self.channel, theirs = fds.pair()
         self.channel.settimeout(LIMIT_S)
+        reader, writer = os.pipe()
         with theirs, self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                home.command(["qm-rspawn"]), cwd=home.folder, env={**home.environment(), **(environment or {})},
+                home.command(["qm-rspawn"]), cwd=home.folder, pass_fds=[writer],
+                env={**home.environment(), **(environment or {}), "QMREADY": str(writer)},
                 stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=log, user=home.uid, group=home.uid,
                 extra_groups=None if home.uid is None else [],
             )  # fmt: skip
+        os.close(writer)
+        os.read(reader, 1)  # nothing, if it does not start
+        os.close(reader)
         self._number = 0
 
     def give(self, *recipients: bytes, text: bytes = TEXT, sender: bytes = SENDER, flags: bytes = b"") -> int:

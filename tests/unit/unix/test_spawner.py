@@ -47,11 +47,13 @@ def _serve_jobs(record: bytes, descriptors: list[int]) -> bytes:
 class Rig:
     """A pool, a loop, and what came of the jobs."""
 
-    def __init__(self, limits: Limits, enter: Callable[[str], Work]) -> None:
+    def __init__(self, limits: Limits, enter: Callable[[str], Work], rekey: bool) -> None:
         self.loop = Loop()
         self.exits: list[tuple[int, int]] = []
         self.results: list[bytes | None] = []
-        self.pool: Pool[str] = Pool(self.loop, b"test", enter, limits, on_exit=lambda *exit: self.exits.append(exit))
+        self.pool: Pool[str] = Pool(
+            self.loop, b"test", enter, limits, on_exit=lambda *exit: self.exits.append(exit), rekey=rekey
+        )
 
     def give(self, record: bytes, key: str = "", descriptors: tuple[int, ...] = ()) -> int:
         return self.pool.give(key, record, descriptors, self.results.append)
@@ -84,8 +86,8 @@ def make_rig() -> Iterator[MakeRig]:
     rigs: list[Rig] = []
     before = signal.getsignal(signal.SIGCHLD)
 
-    def make(enter: Callable[[str], Work] = _enter, **limits: float) -> Rig:
-        rig = Rig(Limits()._replace(**limits), enter)
+    def make(enter: Callable[[str], Work] = _enter, *, rekey: bool = False, **limits: float) -> Rig:
+        rig = Rig(Limits()._replace(**limits), enter, rekey)
         rigs.append(rig)
         return rig
 
@@ -198,6 +200,36 @@ def test_an_idle_worker_makes_way_for_another_key(make_rig: MakeRig) -> None:
     assert rig.pool.pids == {younger, newest}
     rig.until(lambda: rig.exits)
     assert rig.exits == [(oldest, 0)]
+
+
+def test_where_keys_may_change_nobody_is_forked_at_the_limit(make_rig: MakeRig) -> None:
+    """With rekey, the worker that has been idle longest serves the next key; below the limit each key has its own."""
+    rig = make_rig(rekey=True, workers=2, per_key=2)
+    first, second = _pid(rig.do(b"x", "a")), _pid(rig.do(b"x", "b"))
+    assert first != second
+    assert [_pid(rig.do(b"x", key)) for key in ("c", "d", "c", "e", "d")] == [first, second, first, second, first]
+    assert not rig.exits
+    assert set(rig.pool._per_key) == {"e", "d"}
+
+
+def test_a_worker_is_told_of_its_end(make_rig: MakeRig) -> None:
+    """Work with a close is closed when the spawner lets the worker go."""
+    reader, writer = os.pipe()
+
+    class Work:
+        def __call__(self, record: bytes, descriptors: list[int]) -> bytes:
+            self.descriptor = descriptors.pop()
+            return b""
+
+        def close(self) -> None:
+            os.write(self.descriptor, b"goodbye")
+
+    rig = make_rig(lambda key: Work())
+    rig.do(b"x", descriptors=(writer,))
+    os.close(writer)
+    rig.pool.retire_all()
+    assert os.read(reader, 100) == b"goodbye"
+    os.close(reader)
 
 
 def test_a_worker_that_is_killed_in_a_job_fails_only_that_job(make_rig: MakeRig) -> None:
