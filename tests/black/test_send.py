@@ -20,7 +20,7 @@ ANN = f"ann@{DOMAIN}"
 def _state(suite: Suite) -> list[state.Outcome]:
     """What is remembered of the one message that has a memory."""
     names = os.listdir(suite.home / "queue" / "state")
-    return list(state.parse((suite.home / "queue" / "state" / names[0]).read_bytes())) if names else []
+    return list(state.read(os.fsencode(suite.home / "queue" / "state" / names[0]))) if names else []
 
 
 def _queue(suite: Suite, sender: str, *recipients: str, message: bytes = b"Subject: x\n\nbody\n") -> None:

@@ -1,0 +1,1 @@
+"""quickstart: a private mail system with one command, and its first message."""
