@@ -1,18 +1,20 @@
 """Delivery reports: what a sender is told of mail that failed, waits, or arrived (RFC 3464, RFC 3461 6).
 
 A report is multipart/report of three parts: a text for people, which begins as QSBMF readers expect (qmail.md 7.11),
-the fields for programs, and the message or its header.  Everything that came from elsewhere is folded to printable
-ASCII (or UTF-8 in a SMTPUTF8 report).
+the fields for programs, and the message or its header.  Everything that came from elsewhere is freed of control characters,
+and what programs read is ASCII.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
 TEXT_MAX: Final = 2000  # bytes of one recipient's text in a report
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]+")
 _BLANK_LINES: Final = re.compile(rb"\n\n")
+_XTEXT: Final = re.compile(rb"\+([0-9A-F]{2})")  # RFC 3461 4
+_NO_QCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 3
 _ENHANCED: Final = re.compile(rb"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
 
 
@@ -48,6 +50,7 @@ class Report(NamedTuple):
     boundary: bytes
     double: bool  # the message was itself a report
     eight_bit: bool
+    smtputf8: bool  # the message needs it
     whole: bool  # the message follows, not only its header
 
 
@@ -72,15 +75,34 @@ def _field(name: bytes, value: bytes) -> bytes:
     return name + b": " + _CONTROL.sub(b" ", value) + b"\n"
 
 
-def _address_type(address: bytes) -> bytes:
-    return (b"rfc822;" if address.isascii() else b"utf-8;") + address  # RFC 6533 3
+def _unicode(match: re.Match[str]) -> str:
+    return f"\\x{{{ord(match[0]):X}}}"
+
+
+def _final_recipient(address: bytes) -> bytes:
+    """With its type; beyond ASCII as RFC 6533 3 has it for 7-bit reports, which every mail system carries."""
+    if address.isascii():
+        return b"rfc822;" + address
+    text = address.decode("utf-8", "replace")
+    return b"utf-8;" + _NO_QCHAR.sub(_unicode, text).encode("ascii")
+
+
+def decode_xtext(text: bytes) -> bytes:
+    """What ENVID or ORCPT mean (RFC 3461 4); what is no xtext stays as it is."""
+    return _XTEXT.sub(lambda match: bytes([int(match[1], 16)]), text)
+
+
+def _original_recipient(orcpt: bytes) -> bytes:
+    """RFC 3461 6.3: the address decoded; a utf-8 one keeps its own encoding (RFC 6533 3)."""
+    kind, semicolon, address = orcpt.partition(b";")
+    return orcpt if kind.lower() == b"utf-8" else kind + semicolon + decode_xtext(address)
 
 
 def _recipient_fields(told: Told) -> bytes:
     fields = [b"\n"]
     if told.orcpt:
-        fields.append(_field(b"Original-Recipient", told.orcpt))
-    fields.append(_field(b"Final-Recipient", _address_type(told.address)))
+        fields.append(_field(b"Original-Recipient", _original_recipient(told.orcpt)))
+    fields.append(_field(b"Final-Recipient", _final_recipient(told.address)))
     fields.append(_field(b"Action", told.action.value))
     fields.append(_field(b"Status", status(told)))
     if told.mta:
@@ -111,50 +133,73 @@ _INTRO: Final = {
 _DOUBLE_INTRO: Final = b"I tried to deliver a bounce message to this address, but the bounce bounced!\n"
 
 
-def head(report: Report) -> bytes:
-    """Everything of *report* before the message itself."""
+def head(report: Report) -> Iterator[bytes]:
+    """Everything of *report* before the message itself, in pieces: there may be many recipients."""
+    yield b"\n".join(_opening(report))
+    yield from map(_paragraph, report.recipients)
+    yield b"\n".join(_between(report))
+    yield from map(_recipient_fields, report.recipients)
+    yield b"\n".join(_before_message(report))
+
+
+def _encoding(report: Report) -> bytes:
+    return b"Content-Transfer-Encoding: " + (b"8bit" if report.eight_bit else b"7bit")
+
+
+def _opening(report: Report) -> list[bytes]:
     action = report.recipients[0].action
-    boundary = report.boundary
-    intro = _DOUBLE_INTRO if report.double else _INTRO[action]
-    below = b"a copy of the message" if report.whole else b"the header of the message"
-    if report.double:
-        below = b"the original bounce"
-    encoding = b"8bit" if report.eight_bit else b"7bit"
-    lines = [
+    return [
         b"Date: " + report.date,
         b"From: " + report.sender,
         b"To: " + report.to,
         b"Subject: " + _SUBJECT[action],
-        b"Message-ID: <%b@%b>" % (boundary, report.host),
+        b"Message-ID: <%b@%b>" % (report.boundary, report.host),
         b"Auto-Submitted: auto-replied",  # RFC 3834 5
         b"MIME-Version: 1.0",
-        b'Content-Type: multipart/report; report-type=delivery-status; boundary="%b"' % boundary,
-        b"Content-Transfer-Encoding: " + encoding,
+        b'Content-Type: multipart/report; report-type=delivery-status; boundary="%b"' % report.boundary,
+        _encoding(report),
         b"",
-        b"--" + boundary,
+        b"--" + report.boundary,
         b"Content-Type: text/plain; charset=utf-8",
-        b"Content-Transfer-Encoding: " + encoding,
+        _encoding(report),
         b"",
         b"Hi. This is the qm program at %b." % report.host,
-        intro,
-        b"".join(map(_paragraph, report.recipients)) + b"--- Below this line is %b." % below,
+        _DOUBLE_INTRO if report.double else _INTRO[action],
         b"",
-        b"--" + boundary,
+    ]
+
+
+def _between(report: Report) -> list[bytes]:
+    below = b"a copy of the message" if report.whole else b"the header of the message"
+    return [
+        b"--- Below this line is %b." % (b"the original bounce" if report.double else below),
+        b"",
+        b"--" + report.boundary,
         b"Content-Type: message/delivery-status",
         b"",
-        _message_fields(report) + b"".join(map(_recipient_fields, report.recipients)),
-        b"--" + boundary,
-        b"Content-Type: " + (b"message/rfc822" if report.whole else b"text/rfc822-headers"),
-        b"Content-Transfer-Encoding: " + encoding,
+        _message_fields(report),
+    ]
+
+
+def _before_message(report: Report) -> list[bytes]:
+    """RFC 6533 4: a message that may have a UTF-8 header is no message/rfc822."""
+    if report.smtputf8:
+        kind = b"message/global" if report.whole else b"message/global-headers"
+    else:
+        kind = b"message/rfc822" if report.whole else b"text/rfc822-headers"
+    return [
+        b"",
+        b"--" + report.boundary,
+        b"Content-Type: " + kind,
+        _encoding(report),
         b"",
         b"Return-Path: <%b>" % _CONTROL.sub(b"_", report.return_path),
         b"",
     ]
-    return b"\n".join(lines)
 
 
 def _message_fields(report: Report) -> bytes:
-    fields = [_field(b"Original-Envelope-Id", report.envid)] if report.envid else []
+    fields = [_field(b"Original-Envelope-Id", decode_xtext(report.envid))] if report.envid else []
     fields.append(_field(b"Reporting-MTA", b"dns;" + report.host))
     fields.append(_field(b"Arrival-Date", report.arrived))
     return b"".join(fields)

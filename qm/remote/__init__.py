@@ -1,0 +1,1 @@
+"""remote: hand messages to other hosts by SMTP."""

@@ -1,0 +1,81 @@
+"""Find the way to a destination: DNS asked, policy's words followed (RFC 5321 5.1)."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from qm.errors import Permanent, Temporary
+from qm.remote import policy
+from qm.remote.resolver import ADDRESS_TYPES, MX, Question, Resolver
+from qm.wire.dnsverdict import TTL_MAX_S, Finding, Mx
+from qm.wire.remotejob import Host, Route
+from qm.wire.smtproute import Destination
+
+Findings = dict[tuple[str, int], Finding]  # by name and address family
+
+
+class Router:
+    """Knows the resolver, our own addresses, and which address families to use."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        ourselves: policy.Ourselves,
+        ipfamily: Mapping[bytes, bytes],
+        *,
+        have_ipv6: bool,
+    ) -> None:
+        self._resolver = resolver
+        self._ourselves = ourselves
+        self._ipfamily = ipfamily
+        self._have_ipv6 = have_ipv6
+
+    def find(self, destination: Destination) -> Route:
+        """The way there, without us in it; raises Temporary and Permanent, as they are to be reported."""
+        try:
+            return self._find(destination)
+        except Permanent as error:
+            if destination.relay:  # the mail is not to blame for our smtproutes
+                raise Temporary(f"{error.public} control/smtproutes names it.", status="4.4") from error
+            raise
+
+    def _find(self, destination: Destination) -> Route:
+        address = policy.literal(destination.host)
+        if address is not None:
+            hosts, unsure, ttl_s = [Host(0, b"[%b]" % address, (address,))], None, TTL_MAX_S
+        else:
+            hosts, unsure, ttl_s = self._by_name(destination)
+        better = hosts if destination.relay else policy.before_us(hosts, self._ourselves)
+        if not better:
+            raise unsure or policy.nobody(policy.shown(destination.host), ourselves=bool(hosts))
+        keep = ttl_s and unsure is None  # else the next delivery may learn more
+        return Route(time.monotonic() + ttl_s if keep else 0, tuple(better))
+
+    def _by_name(self, destination: Destination) -> tuple[list[Host], Temporary | None, int]:
+        """Hosts with addresses, what we could not find out about the others, and for how many seconds that holds."""
+        name = policy.ascii_name(destination.host)
+        families = policy.families(self._ipfamily, destination.host, have_ipv6=self._have_ipv6)
+        if destination.relay:
+            exchangers, ttl_s = [Mx(0, name)], TTL_MAX_S
+        else:
+            question = Question(name, MX)
+            finding = self._resolver.ask([question])[question]
+            exchangers = policy.mail_exchangers(name, finding)
+            ttl_s = finding.ttl_s if finding.mx else TTL_MAX_S
+        findings = self._addresses([mx.name for mx in exchangers], families)
+        hosts = policy.with_addresses(exchangers, findings, families.wanted)
+        ttl_s = min([ttl_s, *[found.ttl_s for found in findings.values() if found.addresses]])
+        return hosts, policy.unsure(name, exchangers, hosts, findings), ttl_s
+
+    def _addresses(self, names: Sequence[str], families: policy.Families) -> Findings:
+        findings = self._ask(names, families.asked)
+        later = [family for family in families.wanted if family not in families.asked]
+        if later and not any(found.addresses for found in findings.values()):
+            findings |= self._ask(names, later)
+        return findings
+
+    def _ask(self, names: Sequence[str], families: Sequence[int]) -> Findings:
+        """IPv4 is waited for; IPv6 too only where IPv4 gives nothing, so that it never delays mail."""
+        asked = {(name, family): Question(name, ADDRESS_TYPES[family]) for name in names for family in families}
+        optional = {question for (_, family), question in asked.items() if family == 6 and 4 in families}
+        findings = self._resolver.ask(asked.values(), optional)
+        return {key: findings[question] for key, question in asked.items()}

@@ -1,0 +1,277 @@
+"""One SMTP session: a socket, what the server at its other end offers, and one transaction after another.
+
+The server is a stranger: every wait has a deadline (RFC 5321 4.5.3.2), every buffer a limit, and nothing that it says
+is more than a failure of the delivery in hand.
+"""
+
+import socket
+import time
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from qm.errors import Temporary
+from qm.remote.message import Message
+from qm.remote.transaction import Text, Traits, Transaction
+from qm.remote.words import Peer
+from qm.wire.delivery import Delivery
+from qm.wire.replies import BadReply, Reply
+from qm.wire.smtpbody import END, BodyEncoder
+from qm.wire.smtpclient import Answer, Client, Step
+
+READ_MAX: Final = 65536  # bytes taken at once
+CLOSING: Final = 421  # RFC 5321 3.8
+PARTING_S: Final = 1.0  # how long a last word of a server that has closed is waited for
+
+
+class Timeouts(NamedTuple):
+    """Seconds; RFC 5321 4.5.3.2."""
+
+    connect: int
+    answers: Mapping[Step, int]
+    send: int  # one piece of text
+
+
+class Unreachable(Exception):
+    """No connection; *silent*: nobody said no either."""
+
+    def __init__(self, why: str, *, silent: bool) -> None:
+        super().__init__(why)
+        self.silent = silent
+
+
+class Unserved(Exception):
+    """A connection, but a server that does not serve us."""
+
+    def __init__(self, saying: bytes, reply: Reply) -> None:
+        super().__init__(saying)
+        self.saying = saying  # with a %b for the address
+        self.reply = reply
+
+
+class Lost(Exception):
+    """The connection has died, timed out, or carries no SMTP; *why* goes after ``Connected to 1.2.3.4 but``."""
+
+    def __init__(self, why: bytes) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Stale(Exception):
+    """A kept session that the server has given up since: the delivery belongs into a new one."""
+
+
+def connect(peer: Peer, port: int, timeout_s: int) -> socket.socket:
+    """Raises Unreachable; Temporary if it is our own trouble."""
+    family = socket.AF_INET6 if b":" in peer.address else socket.AF_INET
+    try:
+        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise Temporary("Unable to make a socket.", detail=error.strerror or "") from error
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(timeout_s)
+        connection.connect((peer.address.decode(), port))
+    except OSError as error:
+        connection.close()
+        silent = isinstance(error, TimeoutError)  # also the kernel's own ETIMEDOUT
+        why = "connection timed out" if silent else (error.strerror or "no connection").lower()
+        raise Unreachable(why, silent=silent) from error
+    return connection
+
+
+class Session:
+    def __init__(self, connection: socket.socket, peer: Peer, timeouts: Timeouts, ignored: frozenset[bytes]) -> None:
+        self.peer = peer
+        self._socket = connection
+        self._timeouts = timeouts
+        self._client = Client(ignored)
+        self._clean = True  # no transaction is left unfinished
+        self.used = 0  # transactions that were had
+        self.alive = True
+
+    # Bytes
+
+    def _send(self, data: bytes, timeout_s: int) -> None:
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.sendall(data)
+        except TimeoutError as error:
+            raise Lost(b"it stopped reading") from error
+        except OSError as error:
+            raise Lost(b"connection died") from error
+
+    def _receive(self, deadline_s: float) -> None:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise Lost(b"it did not answer in time")
+        self._socket.settimeout(left_s)
+        try:
+            data = self._socket.recv(READ_MAX)
+        except TimeoutError as error:
+            raise Lost(b"it did not answer in time") from error
+        except OSError as error:
+            raise Lost(b"connection died") from error
+        if not data:
+            raise Lost(b"connection died")
+        self._client.receive(data)
+
+    def _answer(self) -> Answer:
+        """The next answer, of which at least one is awaited; what we have to say leaves first."""
+        awaited = self._client.awaited
+        assert awaited is not None
+        timeout_s = self._timeouts.answers[awaited]
+        waiting = self._client.outgoing()
+        if waiting:
+            self._send(waiting, timeout_s)
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            while (answer := self._client.next_answer()) is None:
+                self._receive(deadline_s)
+        except BadReply as error:
+            raise Lost(str(error).encode()) from error
+        if answer.reply.code == CLOSING:
+            self.alive = False
+        return answer
+
+    # The beginning and the end
+
+    def open(self, helohost: bytes) -> None:
+        """Greeting and EHLO, or HELO where that is not known; raises Unserved, Lost."""
+        reply = self._answer().reply
+        if reply.code != 220:
+            raise Unserved(b"Connected to %b but greeting failed.", reply)
+        self._client.ehlo(helohost)
+        reply = self._answer().reply
+        if reply.permanent:  # RFC 5321 3.2
+            self._client.helo(helohost)
+            reply = self._answer().reply
+        if not reply.ok:
+            raise Unserved(b"Connected to %b but my name was rejected.", reply)
+
+    def close(self) -> None:
+        """Say goodbye if that can be done at once; the answer is not waited for (qmail.md 14.4)."""
+        if self.alive and self._client.awaited is None:
+            try:
+                self._socket.settimeout(0)
+                self._socket.send(b"QUIT\r\n")
+            except OSError:
+                pass
+        self.alive = False
+        self._socket.close()
+
+    def still_there(self) -> bool:
+        """Whether a session that was kept is as it was: alive, and nothing said meanwhile."""
+        self.alive = self.alive and not self._client.unread
+        try:
+            self._socket.settimeout(0)
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return self.alive
+        except OSError:
+            pass
+        self.alive = False
+        return False
+
+    # A transaction
+
+    def transact(self, delivery: Delivery, which: list[int], message: Message) -> Transaction:
+        """Have one transaction; each of *which* has a result afterwards, or is to come *again*.
+
+        Raises Stale if this session was kept and the server turns out not to want it; Temporary if the message cannot
+        be read, and the session is then dead.
+        """
+        client = self._client
+        traits = Traits(
+            message.wire_size() if client.extensions.size else 0,
+            b"U" in delivery.flags and message.has_utf8_header(),
+        )
+        transaction = Transaction(delivery, which, self.peer, client.extensions, traits, clean=self._clean)
+        reused = self.used > 0
+        self.used += 1
+        try:
+            self._converse(transaction, message, reused)
+        except Lost as error:
+            self.alive = False
+            if reused and transaction.mail_reply is None:
+                raise Stale from error
+            transaction.lost(error.why)
+        except Temporary:
+            self.alive = False
+            raise
+        self._clean = transaction.finished or (self._clean and not transaction.begun)
+        return transaction
+
+    def _converse(self, transaction: Transaction, message: Message, reused: bool) -> None:
+        client = self._client
+        while True:
+            transaction.speak(client)
+            if transaction.text is not Text.NO:
+                self._send_text(transaction, message)
+            if client.awaited is None:
+                return
+            answer = self._answer()
+            transaction.take(answer)
+            if answer.step is Step.MAIL and reused and 400 <= answer.reply.code < 500:
+                self.alive = False
+                raise Stale
+            if not self.alive:
+                transaction.closing(answer.reply)
+                return
+
+    def _send_text(self, transaction: Transaction, message: Message) -> None:
+        """Send the text, or a dot alone; unless it has failed already, an answer is awaited afterwards."""
+        if transaction.text is Text.NOTHING:
+            self._send(END, self._timeouts.send)
+            self._client.ended()
+        elif self._client.extensions.chunking:
+            if not self._send_chunks(transaction, message):
+                return
+        elif not self._send_dotted(transaction, message):
+            return
+        transaction.text_sent()
+
+    def _send_dotted(self, transaction: Transaction, message: Message) -> bool:
+        """The text of DATA; False if the server has cut it short with a refusal."""
+        encoder = BodyEncoder()
+        for piece, last in message.pieces():
+            data = encoder.feed(piece)
+            if last:
+                data += encoder.finish() + END
+            try:
+                self._send(data, self._timeouts.send)
+            except Lost:
+                reply = self._parting_reply()
+                if reply is None or reply.ok:
+                    raise
+                transaction.interrupted(reply)
+                return False
+        self._client.ended()
+        return True
+
+    def _parting_reply(self) -> Reply | None:
+        """What the server said before it closed the connection on us, if that has come."""
+        self.alive = False
+        self._client.ended()
+        deadline_s = time.monotonic() + PARTING_S
+        try:
+            while (answer := self._client.next_answer()) is None:
+                self._receive(deadline_s)
+        except (Lost, BadReply):
+            return None
+        return answer.reply
+
+    def _send_chunks(self, transaction: Transaction, message: Message) -> bool:
+        """The text by BDAT (RFC 3030), each chunk but the last waited for; False if the server has refused one."""
+        encoder = BodyEncoder(dots=False)
+        for piece, last in message.pieces():
+            data = encoder.feed(piece)
+            if last:
+                data += encoder.finish()
+            self._client.bdat(len(data), last=last)
+            self._send(self._client.outgoing() + data, self._timeouts.send)
+            if not last:
+                answer = self._answer()
+                transaction.take(answer)
+                if not answer.reply.ok:
+                    return False
+        return True

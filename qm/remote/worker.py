@@ -1,0 +1,175 @@
+"""The work of one process: deliveries, over a session that it keeps as long as they go to one destination.
+
+What can be tried again is tried here: another address while nobody has served us, a new session for one that went
+stale, another transaction for recipients that were too many.  Else what a transaction says is final (qmail.md 14.4).
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from random import SystemRandom
+from typing import Final, NamedTuple
+
+from qm.errors import Permanent, QmError, Temporary
+from qm.remote import policy
+from qm.remote.message import Message
+from qm.remote.resolver import Resolver
+from qm.remote.routing import Router
+from qm.remote.session import Lost, Session, Stale, Unreachable, Unserved, connect
+from qm.remote.settings import Config, Settings
+from qm.remote.unserved import Miss, unserved
+from qm.remote.words import Peer, failure
+from qm.unix.interfaces import own_addresses
+from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
+from qm.wire.record import Malformed
+from qm.wire.remotejob import Report, Route, pack_report, pack_route, unpack_job, unpack_route
+from qm.wire.smtproute import Destination
+
+_RANDOM: Final = SystemRandom()  # workers are forked: a generator of Python's own would say the same in all of them
+
+
+class Known(NamedTuple):
+    """What earlier deliveries have learned."""
+
+    route: bytes  # packed, or empty
+    skipped: frozenset[bytes]  # addresses that time out: not to be tried
+
+
+NOTHING: Final = Known(b"", frozenset())
+
+
+class _NotServed(Exception):
+    """Nobody took us in; *result* is for every recipient that has none."""
+
+    def __init__(self, result: Result, health: Health) -> None:
+        super().__init__(result)
+        self.result = result
+        self.health = health
+
+
+class Worker:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._destination = Destination(b"")  # where the session leads
+        self._interfaces: frozenset[bytes] | None = None
+        self._session: Session | None = None
+        # what the spawner shall remember of the delivery in hand
+        self._route = b""
+        self._timed_out: list[bytes] = []
+        self._connected: list[bytes] = []
+
+    def __call__(self, record: bytes, descriptors: Sequence[int]) -> bytes:
+        """One job of the spawner's: a packed Job and the message; gives a packed Report."""
+        job = unpack_job(record)
+        delivery = unpack_delivery(job.delivery)
+        outcome = self.deliver(job.destination, delivery, descriptors, Known(job.route, job.skipped))
+        return pack_report(Report(self._route, tuple(self._timed_out), tuple(self._connected), pack_outcome(outcome)))
+
+    def deliver(
+        self, destination: Destination, delivery: Delivery, descriptors: Sequence[int], known: Known = NOTHING
+    ) -> Outcome:
+        """Deliver, and say what became of each recipient."""
+        self._route, self._timed_out, self._connected = b"", [], []
+        if destination != self._destination:
+            self.close()
+            self._destination = destination
+        results: dict[int, Result] = {}
+        try:
+            if len(descriptors) != 1:
+                raise Temporary("Unable to read the message.", detail=f"{len(descriptors)} descriptors")
+            health = self._deliver(delivery, Message(descriptors[0]), known, results)
+        except _NotServed as error:
+            health, rest = error.health, error.result
+        except QmError as error:
+            health = Health.BUSY if isinstance(error, policy.NoRoute) else Health.UNKNOWN
+            letter = b"D" if isinstance(error, Permanent) else b"Z"
+            rest = failure(letter, error.public.encode("ascii", "backslashreplace"), error.status.encode())
+        else:
+            rest = failure(b"Z", b"Nothing became of this delivery.", b"4.3.0")
+        every = tuple(results.get(place, rest) for place in range(len(delivery.recipients)))
+        return Outcome(delivery.number, health, every)
+
+    def _deliver(self, delivery: Delivery, message: Message, known: Known, results: dict[int, Result]) -> Health:
+        """Fill *results*; raises _NotServed and QmError, which are for those that are then missing."""
+        which = list(range(len(delivery.recipients)))
+        health = Health.UNKNOWN
+        while which:
+            session = self._session_to(known)
+            try:
+                transaction = session.transact(delivery, which, message)
+            except Stale:
+                continue
+            results |= transaction.results
+            health = Health.UP if session.alive else Health.BUSY
+            if not session.alive:
+                self.close()
+            which = [place for place in transaction.again if place not in results]
+        return health
+
+    # Sessions
+
+    def _session_to(self, known: Known) -> Session:
+        """The session that was kept if it is still good, else a new one."""
+        settings = self._config.current()
+        kept = self._session
+        if kept is not None and kept.used < settings.messages_max and kept.still_there():
+            return kept
+        self.close()
+        self._session = self._open(known, settings)
+        return self._session
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _open(self, known: Known, settings: Settings) -> Session:
+        """A session with the first that serves us; raises _NotServed, and QmError if there is no way."""
+        hosts = self._way(known, settings).hosts
+        misses: list[Miss] = []
+        for host, address in policy.candidates(hosts, known.skipped, settings.addresses_max, _RANDOM):
+            peer = Peer(host.name, address)
+            try:
+                return self._try(peer, settings)
+            except Unreachable as error:
+                misses.append(Miss(peer, str(error).encode(), None, reached=False))
+                if error.silent:
+                    self._timed_out.append(address)
+            except Unserved as error:
+                misses.append(Miss(peer, error.saying, error.reply, reached=True))
+            except Lost as error:
+                misses.append(Miss(peer, b"Connected to %b but " + error.why + b".", None, reached=True))
+        raise _NotServed(*unserved(misses, sum(len(host.addresses) for host in hosts)))
+
+    def _try(self, peer: Peer, settings: Settings) -> Session:
+        """A session with *peer*; raises Unreachable, Unserved, Lost."""
+        connection = connect(peer, self._destination.port, settings.timeouts.connect)
+        self._connected.append(peer.address)
+        ignored = policy.ignored_keywords(settings.ehloignore, self._destination.host)
+        session = Session(connection, peer, settings.timeouts, ignored)
+        try:
+            session.open(settings.helohost)
+        except (Unserved, Lost):
+            session.close()
+            raise
+        return session
+
+    # The way
+
+    def _way(self, known: Known, settings: Settings) -> Route:
+        """The way that is known, unless it is too old, else what DNS says now; raises QmError."""
+        if known.route:
+            with suppress(Malformed):  # what another worker left there
+                route = unpack_route(known.route)
+                if route.until_s > time.monotonic():
+                    return route
+        found = self._router(settings).find(self._destination)
+        self._route = pack_route(found)
+        return found
+
+    def _router(self, settings: Settings) -> Router:
+        if self._interfaces is None:
+            self._interfaces = own_addresses()
+        ourselves = policy.Ourselves(self._interfaces, settings.moreipme, settings.notipme)
+        resolver = Resolver(settings.servers, settings.timeoutdns)
+        return Router(resolver, ourselves, settings.ipfamily, have_ipv6=policy.have_ipv6(self._interfaces))

@@ -1,0 +1,98 @@
+"""What rspawn and its workers say to each other, around a Delivery and its Outcome (docs/INTERNALS.md 1.6.2).
+
+rspawn remembers what one worker has learned and gives it to the next: the way to a destination, and addresses that time
+out.  A worker can only change what is remembered of the destination that it serves, and which addresses are skipped.
+"""
+
+from typing import Final, NamedTuple
+
+from qm.wire.record import Malformed, number, pack
+from qm.wire.smtproute import Destination
+
+ROUTE_MAX: Final = 4000  # bytes
+SKIPPED_MAX: Final = 200  # addresses; with a Delivery and a route they fit into RECORD_MAX
+
+
+class Host(NamedTuple):
+    """One mail exchanger, or the host itself."""
+
+    preference: int
+    name: bytes  # for people, RFC 3464 and TLS; ``[address]`` for a literal
+    addresses: tuple[bytes, ...]  # in the order of trying
+
+
+class Route(NamedTuple):
+    """The way to a destination, found and free of ourselves."""
+
+    until_s: float  # of the monotonic clock, which all processes share; 0: not to be kept
+    hosts: tuple[Host, ...]
+
+
+class Job(NamedTuple):
+    destination: Destination
+    route: bytes  # packed, or empty
+    skipped: frozenset[bytes]  # addresses that are not to be tried now
+    delivery: bytes  # packed
+
+
+class Report(NamedTuple):
+    route: bytes  # packed, to be kept; empty: nothing new
+    timed_out: tuple[bytes, ...]  # addresses that did not answer to connect
+    connected: tuple[bytes, ...]  # addresses that did
+    outcome: bytes  # packed
+
+
+def pack_route(route: Route) -> bytes:
+    """Hosts that do not fit are left out, and without hosts or time to keep it the route is empty."""
+    lines = [b"%d" % (route.until_s * 1000)]
+    size = 0
+    for host in route.hosts:
+        line = b"%d %b %b" % (host.preference, host.name, b",".join(host.addresses))
+        size += len(line) + 1
+        if size > ROUTE_MAX - 40:
+            break
+        lines.append(line)
+    return b"\n".join(lines) if route.until_s and len(lines) > 1 else b""
+
+
+def unpack_route(text: bytes) -> Route:
+    """Raises Malformed for anything that pack_route does not make."""
+    until_ms, *lines = text.split(b"\n")
+    hosts = []
+    for line in lines:
+        fields = line.split(b" ")
+        if len(fields) != 3:
+            raise Malformed("a route with a bad line")
+        hosts.append(Host(number(fields[0], 65535), fields[1], tuple(fields[2].split(b","))))
+    return Route(number(until_ms, 1 << 62) / 1000, tuple(hosts))
+
+
+def route_until_s(text: bytes) -> float:
+    """Until when a packed route is good; raises Malformed."""
+    return number(text.partition(b"\n")[0], 1 << 62) / 1000
+
+
+def pack_job(job: Job) -> bytes:
+    host, port, relay = job.destination
+    return pack(host, b"%d" % port, b"r" if relay else b"", job.route, b" ".join(job.skipped)) + job.delivery
+
+
+def unpack_job(record: bytes) -> Job:
+    """Raises Malformed."""
+    parts = record.split(b"\0", 5)
+    if len(parts) != 6:
+        raise Malformed("a job without a delivery")
+    host, port, relay, route, skipped, delivery = parts
+    return Job(Destination(host, number(port, 65535), relay == b"r"), route, frozenset(skipped.split()), delivery)
+
+
+def pack_report(report: Report) -> bytes:
+    return pack(report.route, b" ".join(report.timed_out), b" ".join(report.connected)) + report.outcome
+
+
+def unpack_report(record: bytes) -> Report:
+    """Raises Malformed."""
+    parts = record.split(b"\0", 3)
+    if len(parts) != 4 or len(parts[0]) > ROUTE_MAX:
+        raise Malformed("a report without an outcome")
+    return Report(parts[0], tuple(parts[1].split()), tuple(parts[2].split()), parts[3])
