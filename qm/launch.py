@@ -31,6 +31,13 @@ def _dependencies(root: str, argv: list[str]) -> None:
         os.execv(python, [python, "-IS", *argv])
 
 
+def _belong(root: str) -> None:
+    """The programs of an installed home are that home's, unless QMHOME says otherwise."""
+    home, name = os.path.split(root)
+    if name == "lib" and os.path.isdir(os.path.join(home, "control")):
+        os.environb.setdefault(b"QMHOME", os.fsencode(home))
+
+
 def _module(name: str) -> ModuleType:
     from qm.programs import PROGRAMS  # not above: a Python that is too old shall get as far as saying so
 
@@ -46,6 +53,7 @@ def _module(name: str) -> ModuleType:
 def launch(root: str, argv: list[str]) -> None:
     """Run the program that argv[0] is named for, and exit with its code."""
     _dependencies(root, argv)
+    _belong(root)
     name = os.path.basename(argv[0])
     if sys.version_info < (3, 11):
         _fail(name, "needs Python 3.11 or newer; bin/quickstart makes .venv with one")

@@ -3,12 +3,12 @@
 Usage:   qm-supervise
 Reads:   services, a line for each service: NAME: COMMAND LINE
 Env:     QMHOME, QMREADY (a descriptor that gets a line "ready NAME PORT" or "died NAME CODE" for each service, and
-         "all" when all serve)
+         "all" when all serve), NOTIFY_SOCKET (a service manager's, which is told too)
 Writes:  run/lock, run/status; fd 2 is the services' log/, by qm-log
 As:      root, or the owner of a private system; reads nothing from the network, and its services drop what they do not
          need
 Exits:   0 after SIGTERM, within 30 s; 111 no services, already running, or others can write the home
-See:     qm-supervise(8), rc(8), docs/INTERNALS.md section 1.10
+See:     qm-supervise(8), qm-rc(8), docs/INTERNALS.md section 1.10
 
 All our programs are imported here, once, and every service is forked from here: so they share their memory, and a
 restart costs 2 ms. SIGHUP is passed on to all services, SIGALRM (try all mail now) to qm-start or qm-send.  The
@@ -24,6 +24,7 @@ from qm.disk.safety import refuse_dangers
 from qm.programs import PROGRAMS
 from qm.supervise import LOCK, status
 from qm.supervise.policy import Service, parse
+from qm.supervise.readiness import Readiness
 from qm.supervise.session import NAME, Supervisor
 from qm.unix import log, owner, program, title
 from qm.unix.loop import Loop
@@ -65,11 +66,9 @@ def main(argv: Argv, env: Env) -> int:
     warnings = refuse_dangers()
     services = _services()
     held = owner.take(LOCK)
-    ready_fd = int(env.pop(b"QMREADY", b"-1"))
-    if ready_fd >= 0:
-        os.set_inheritable(ready_fd, False)
+    readiness = Readiness(env)
     title.show((NAME, os.getcwdb()))
-    supervisor = Supervisor(Loop(), services, env, ready_fd)
+    supervisor = Supervisor(Loop(), services, env, readiness)
     _warm()
     leftovers = status.end_leftovers()
     if leftovers:

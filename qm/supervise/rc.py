@@ -2,7 +2,7 @@
 
 Usage:   qm-rc start|stop|restart|reload|status|run
 Reads:   run/status, run/lock
-Env:     QMHOME
+Env:     QMHOME, NOTIFY_SOCKET (run: a service manager's)
 Writes:  fd 1 (what it did); signals qm-supervise
 As:      root, or the owner of a private system
 Exits:   as the LSB says: 0 done, or running; 1 failed, or a service is down; 2 usage; 3 status: not running; 4 not
@@ -49,7 +49,8 @@ def _supervise(env: Env) -> NoReturn:
 
 
 def _run(env: Env) -> int:
-    _supervise(_clean_env(env))
+    manager = {key: value for key, value in env.items() if key == b"NOTIFY_SOCKET"}
+    _supervise({**_clean_env(env), **manager})
 
 
 def _daemonise(env: Env, writer: int) -> NoReturn:
@@ -80,7 +81,8 @@ def _lines(reader: int, until_s: float) -> Iterator[str]:
 def _hear(reader: int) -> int:
     """Say what the supervisor tells until all serve; the exit code."""
     failed = False
-    for line in _lines(reader, time.monotonic() + START_S):
+    until_s = time.monotonic() + START_S
+    for line in _lines(reader, until_s):
         word, _, rest = line.partition(" ")
         name, _, text = rest.partition(" ")
         if word == "all":
@@ -94,7 +96,9 @@ def _hear(reader: int) -> int:
         else:
             _say(line)  # what the supervisor itself has to say
             failed = True
-    if not failed:
+    if not failed and time.monotonic() < until_s:
+        _say("the supervisor has ended; log/current says why")
+    elif not failed:
         _say(f"not every service serves after {START_S:.0f} s; rc status tells which")
     return FAILED
 

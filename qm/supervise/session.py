@@ -14,6 +14,7 @@ from typing import Final
 
 from qm.supervise import status
 from qm.supervise.policy import Service
+from qm.supervise.readiness import Readiness
 from qm.supervise.service import Child, signal_group
 from qm.unix import log
 from qm.unix.loop import Loop
@@ -26,14 +27,11 @@ FLUSH_S: Final = 2.0  # the logger writes what is left in the pipe
 
 
 class Supervisor:
-    def __init__(self, loop: Loop, services: Sequence[Service], env: Env, ready_fd: int) -> None:
-        """From here on descriptor 2 is the services' log.
-
-        *ready_fd* gets a line for each service that serves or dies, until all serve; -1: nobody waits.
-        """
+    def __init__(self, loop: Loop, services: Sequence[Service], env: Env, readiness: Readiness) -> None:
+        """From here on descriptor 2 is the services' log."""
         self._loop = loop
         self._env = env
-        self._ready_fd = ready_fd
+        self._readiness = readiness
         self._lines, lines_in = os.pipe2(os.O_CLOEXEC)
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._log = Child(Service("log", (b"qm-log", b"log")), self._lines, os.dup(2))
@@ -77,26 +75,13 @@ class Supervisor:
 
     def _serves(self, child: Child) -> None:
         if child is not self._log:
-            self._tell(b"ready %s %s\n" % (child.service.name.encode(), child.text))
+            self._readiness.serves(child.service.name, child.text)
         self._write_status()
         self._tell_if_all()
 
-    def _tell(self, line: bytes) -> None:
-        if self._ready_fd >= 0:
-            try:
-                os.write(self._ready_fd, line)
-            except OSError:
-                self._done_telling()  # nobody waits any more
-
     def _tell_if_all(self) -> None:
-        if self._ready_fd >= 0 and all(child.ready for child in self._children):
-            self._tell(b"all\n")
-            self._done_telling()
-
-    def _done_telling(self) -> None:
-        if self._ready_fd >= 0:
-            os.close(self._ready_fd)
-            self._ready_fd = -1
+        if all(child.ready for child in self._children):
+            self._readiness.all_serve()
 
     def _reap(self) -> None:
         """Every child that has ended; as init of a container we may have been given strangers'."""
@@ -122,7 +107,7 @@ class Supervisor:
             self._continue_stop()
             return
         log.alert(NAME, f"{child.service.name} ended with {_said(code)}; starting it again in {child.delay_s:g} s")
-        self._tell(b"died %s %d\n" % (child.service.name.encode(), code))
+        self._readiness.died(child.service.name, code)
         self._write_status()
         self._again(child)
 
@@ -140,7 +125,7 @@ class Supervisor:
         if self._stop:
             return
         self._stop = True
-        self._done_telling()
+        self._readiness.stopping()
         for child in self._children[1:]:
             child.signal(signal.SIGTERM)
         self._loop.after(PATIENCE_S, self._stop_first)

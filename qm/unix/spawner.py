@@ -25,7 +25,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from qm.unix import fds
 from qm.unix.loop import Loop
-from qm.unix.worker import DONE, SENT, live
+from qm.unix.worker import SENT, live, result
 from qm.unix.worker import Work as Work
 
 K = TypeVar("K", bound=Hashable)
@@ -59,8 +59,9 @@ class Pool(Generic[K]):
 
     *enter* runs once in each fresh worker with its key: it drops privileges and returns the function that does jobs;
     that function gets a record and a list of descriptors, and returns the report.  What it leaves in the list is closed
-    for it.  *keep* are descriptors that workers need; everything else above 2 is closed in them.  *rekey*: workers of
-    all keys have the same rights, so at the limit one serves another key instead of making room for a fresh one.
+    for it.  *keep* are descriptors that workers need; all others are closed in them, but 2; 0 and 1 are /dev/null.
+    *rekey*: workers of all keys have the same rights, so at the limit one serves another key instead of making room for
+    a fresh one.
     """
 
     def __init__(
@@ -172,10 +173,10 @@ class Pool(Generic[K]):
 
     def _readable(self, worker: _Worker[K]) -> None:
         try:
-            result = _result(worker.channel)
+            found = result(worker.channel)
         except BlockingIOError:
             return
-        if result is None or worker.report is None:
+        if found is None or worker.report is None:
             self._closed(worker)
             return
         report, worker.report = worker.report, None
@@ -184,7 +185,7 @@ class Pool(Generic[K]):
         else:
             worker.idle_since_s = time.monotonic()
             self._idle.setdefault(worker.key, []).append(worker)
-        report(result)
+        report(found)
 
     def _closed(self, worker: _Worker[K]) -> None:
         """Its channel has ended, or cannot be trusted: no more jobs; the one in hand ends when the process does."""
@@ -235,16 +236,16 @@ class Pool(Generic[K]):
     def _exited(self, pid: int, status: int) -> None:
         self._leaving.discard(pid)
         worker = self._workers.get(pid)
-        result = None
+        found = None
         if worker is not None:
             if worker.report is not None and worker.channel.fileno() >= 0:
                 with suppress(BlockingIOError):
-                    result = _result(worker.channel)  # it may have come just before the end
+                    found = result(worker.channel)  # it may have come just before the end
             self._gone(worker)
         if self._on_exit is not None:
             self._on_exit(pid, status)
         if worker is not None and worker.report is not None:
-            worker.report(result)
+            worker.report(found)
 
     def retire_all(self) -> None:
         """Let every worker go: idle ones now, the others after the job in hand."""
@@ -286,15 +287,3 @@ class Pool(Generic[K]):
             signal.sigtimedwait({signal.SIGCHLD}, wait_s)
             self._reap()
         return True
-
-
-def _result(channel: socket.socket) -> bytes | None:
-    """What a worker reports, or None if its job has failed or its channel has ended; BlockingIOError if neither."""
-    try:
-        record, descriptors = fds.recv_record(channel)
-    except BlockingIOError:
-        raise
-    except (OSError, ValueError):
-        return None
-    fds.close_all(descriptors)
-    return record[1:] if record[:1] == DONE else None

@@ -26,6 +26,9 @@ def live(loop: Loop, name: bytes, channel: socket.socket, enter: Callable[[], Wo
         for signum in SENT:
             signal.signal(signum, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0)  # they may be the spawner's own channel
+        os.dup2(null, 1)
         fds.close_from(3, {channel.fileno(), *keep})
         work = enter()
         gc.disable()  # the spawner recycles us long before cycles matter; collecting costs 5 % of a job
@@ -65,3 +68,15 @@ def serve(name: bytes, channel: socket.socket, work: Work) -> int:
             return errors.OK  # the spawner has gone: nobody waits for us
         if report == CRASHED:
             return errors.TEMPORARY
+
+
+def result(channel: socket.socket) -> bytes | None:
+    """What a worker reports, or None if its job has failed or its channel has ended; BlockingIOError if neither."""
+    try:
+        record, descriptors = fds.recv_record(channel)
+    except BlockingIOError:
+        raise
+    except (OSError, ValueError):
+        return None
+    fds.close_all(descriptors)
+    return record[1:] if record[:1] == DONE else None

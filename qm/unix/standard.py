@@ -1,0 +1,27 @@
+"""Reading descriptor 0 and writing descriptor 1, for programs that users run."""
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from qm.errors import Temporary
+
+_READ: Final = 65536  # bytes
+
+
+def chunks(fd: int = 0) -> Iterator[bytes]:
+    """What is left to be read, in pieces that are not empty; raises Temporary."""
+    try:
+        while chunk := os.read(fd, _READ):
+            yield chunk
+    except OSError as error:
+        raise Temporary("unable to read the message", detail=f"descriptor {fd}: {error.strerror}") from error
+
+
+def write(text: bytes, fd: int = 1) -> None:
+    """All of it; raises Temporary."""
+    try:
+        while text:
+            text = text[os.write(fd, text) :]
+    except OSError as error:
+        raise Temporary("unable to write", detail=f"descriptor {fd}: {error.strerror}") from error
