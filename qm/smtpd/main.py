@@ -20,6 +20,7 @@ from qm.disk.control import Controls
 from qm.errors import Temporary
 from qm.smtpd import policy
 from qm.smtpd.policy import Rules
+from qm.smtpd.rehearsal import rehearse
 from qm.smtpd.session import Session
 from qm.unix import log, privs
 from qm.unix.channel import Channel, Gone
@@ -70,6 +71,11 @@ class Smtpd:
         self._more.refresh()
         return self._more.lookup(key) is not None
 
+    def rehearse(self) -> None:
+        """Be ready to be forked."""
+        if self._rules is not None:
+            rehearse(self._rules, self._refresh)
+
     def serve(self, env: Env) -> int:
         """One session on descriptors 0 and 1."""
         try:
@@ -83,12 +89,19 @@ class Smtpd:
         return Session(channel, rules, policy.peer(env), self._in_more, self._queue, self._users).run()
 
 
-def warm(argv: Argv, env: Env) -> Callable[[Env], int]:
+def _drop() -> None:
     if privs.is_root():  # started without -u: what reads the network is never root
         privs.become(privs.role("qmaild"))
-    return Smtpd().serve
+
+
+def warm(argv: Argv, env: Env) -> Callable[[Env], int]:
+    _drop()
+    smtpd = Smtpd()
+    smtpd.rehearse()
+    return smtpd.serve
 
 
 @program()
 def main(argv: Argv, env: Env) -> int:
-    return warm(argv, env)(env)
+    _drop()
+    return Smtpd().serve(env)

@@ -13,7 +13,7 @@ from qm.smtpd import policy
 from qm.smtpd.policy import Lookup, Peer, Rules, Verdict
 from qm.smtpd.transaction import Queue, Transaction, failure
 from qm.unix import log
-from qm.unix.channel import Channel, Gone, TimedOut
+from qm.unix.channel import Gone, TimedOut
 from qm.unix.queueclient import Trace
 from qm.wire import smtpevent, smtpsyntax, trace
 from qm.wire.envelope import Recipient
@@ -32,8 +32,27 @@ class Users(Protocol):
     def exists(self, address: bytes) -> tuple[bytes, bytes]: ...  # yes, no or later, and a text; raises Temporary
 
 
+class Line(Protocol):
+    """The peer's connection, as qm.unix.channel.Channel has it."""
+
+    def set_timeout(self, timeout_s: float) -> None: ...
+
+    def read(self) -> bytes: ...
+
+    def write(self, data: bytes | memoryview) -> None: ...
+
+
 class Session:
-    def __init__(self, channel: Channel, rules: Rules, peer: Peer, more: Lookup, queue: Queue, users: Users) -> None:
+    def __init__(
+        self,
+        channel: Line,
+        rules: Rules,
+        peer: Peer,
+        more: Lookup,
+        queue: Queue,
+        users: Users,
+        journal: log.Journal | None = None,
+    ) -> None:
         self._channel = channel
         self._rules = rules
         self._peer = peer
@@ -41,7 +60,7 @@ class Session:
         self._queue = queue
         self._users = users
         self._server = Server(rules.limits)
-        self._journal = log.Journal(b"qm-smtpd")
+        self._journal = journal or log.Journal(b"qm-smtpd")
         self._timeout_s = rules.command_s
         self._started_s = time.monotonic()
         self._how = b"closed"  # the session ends: by us, if nothing else is known

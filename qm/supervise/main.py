@@ -26,7 +26,7 @@ from qm.supervise import LOCK, status
 from qm.supervise.policy import Service, parse
 from qm.supervise.readiness import Readiness
 from qm.supervise.session import NAME, Supervisor
-from qm.unix import log, owner, program, title
+from qm.unix import forkhooks, log, owner, program, title
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env
 
@@ -51,11 +51,12 @@ def _services() -> tuple[Service, ...]:
 
 def _warm() -> None:
     """Import every program; one that cannot be is no reason for the others not to run."""
-    for name, module in PROGRAMS.items():
-        try:
-            import_module(module)
-        except Exception as error:
-            program.unforeseen(os.fsencode(name), error)
+    with forkhooks.spared():
+        for name, module in PROGRAMS.items():
+            try:
+                import_module(module)
+            except Exception as error:
+                program.unforeseen(os.fsencode(name), error)
 
 
 @program.program()

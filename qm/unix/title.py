@@ -3,7 +3,10 @@
 import os
 from collections.abc import Sequence
 
-import setproctitle
+from qm.unix import forkhooks
+
+with forkhooks.spared():
+    import setproctitle
 
 
 def show(argv: Sequence[bytes]) -> None:
