@@ -50,10 +50,12 @@ TABLE: Final[dict[str, Control]] = {
         Control("bouncemaxbytes", N, 50000, "send", "Larger messages are returned as their header only; 0: none.", "bytes"),
         Control("concurrencylocal", N, 10, "send", "Local deliveries at once; 0 holds them.", "deliveries"),
         Control("concurrencylogin", N, 4, "userd", "Passwords that are checked at once; read at start.", "checks"),
-        Control("concurrencyqueue", N, 40, "queued", "Messages that are taken in at once.", "connections"),
+        Control("concurrencyqueue", N, 120, "queued", "Messages that are taken in at once.", "connections"),
         Control("concurrencyremote", N, 20, "send, rspawn", "Remote deliveries at once; 0 holds them.", "deliveries"),
         Control("concurrencyuserd", N, 400, "userd", "Programs that are connected to it at once.", "connections"),
         Control("databytes", N, 52428800, "smtpd", "Largest message; 0: no limit.", "bytes"),
+        Control("defaultdomain", L, ME, "inject", "Domain for hosts without a dot."),
+        Control("defaulthost", L, ME, "inject", "Host for addresses without @."),
         Control("delaywarning", N, 0, "send", "Age at which a sender is warned that mail waits; 0: never.", "s"),
         Control("dnsservers", S, None, "remote", "DNS servers, address[:port], instead of those of /etc/resolv.conf."),
         Control("doublebouncehost", L, ME, "send", "Host of doublebounceto."),
@@ -61,6 +63,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("ehloignore", T, None, "remote", "EHLO keywords not to use: host:KEYWORD KEYWORD; keys as smtproutes."),
         Control("envnoathost", L, ME, "send, userd", "Host for recipients without @."),
         Control("helohost", L, ME, "remote", "Our name in HELO and EHLO."),
+        Control("idhost", L, ME, "inject", "Host in the Message-IDs that we make."),
         Control("ipfamily", T, None, "remote", "4, 6, 46 or 64: IP versions and their order; keys as smtproutes."),
         Control("localiphost", L, ME, "smtpd", "Host for recipients at our own address in brackets."),
         Control("locals", S, ME, "send, userd", "Domains whose mail is delivered here."),
@@ -77,6 +80,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("morercpthosts", S, None, "smtpd", "More of rcpthosts, compiled to morercpthosts.cdb."),
         Control("notipme", S, None, "remote", "Addresses that are not this host after all: address[/mask]."),
         Control("percenthack", S, None, "send, userd", "Domains in whose addresses user%host is rewritten."),
+        Control("plusdomain", L, ME, "inject", "Domain for hosts that end in +."),
         Control("pop3apop", N, 0, "popup", "1: offer APOP, which needs passwords stored in plain text."),
         Control("queuelifetime", N, 604800, "send", "How long a message is tried.", "s"),
         Control("rcpthosts", S, ME, "smtpd", "Domains that mail is taken for; .domain means all hosts below it."),
@@ -134,7 +138,7 @@ def _parse(control: Control, data: bytes) -> Value:
     return {key.lower(): value for key, _, value in (line.partition(b":") for _, line in lines)}
 
 
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[int, ...]
 
 
 class Controls:
@@ -153,30 +157,34 @@ class Controls:
         return f"{self._directory}/{name}"
 
     def _stamp(self, name: str) -> _Stamp | None:
+        """What differs when the file does; None if there is none."""
         try:
             status = os.stat(self._path(name))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise BadControl("cannot read a control file", detail=f"{self._path(name)}: {error.strerror}") from error
-        if status.st_mode & 0o002:
-            raise BadControl("a control file is not safe", detail=f"{self._path(name)}: writable by everybody; chmod o-w")
-        return status.st_mtime_ns, status.st_size, status.st_ino
+            return (error.errno or 0,)  # reading it will fail alike, and say why
+        return status.st_mode, status.st_mtime_ns, status.st_size, status.st_ino
 
     def _read(self, name: str, stamp: _Stamp | None) -> None:
-        control = TABLE[name]
-        if stamp is None:
-            self._values[name] = None
-        else:
-            try:
-                with open(self._path(name), "rb") as file:
-                    data = file.read(SIZE_MAX + 1)
-            except OSError as error:
-                raise BadControl("cannot read a control file", detail=f"{self._path(name)}: {error.strerror}") from error
-            if len(data) > SIZE_MAX:
-                raise BadControl("cannot read a control file", detail=f"{self._path(name)}: larger than {SIZE_MAX} bytes")
-            self._values[name] = _parse(control, data)
-        self._stamps[name] = stamp
+        self._stamps[name] = stamp  # first: what is wrong with it is said once
+        value = None if stamp is None else _parse(TABLE[name], self._content(name))
+        if name == "me" and self._values.get(name) and not value:
+            raise self._nameless()
+        self._values[name] = value
+
+    def _content(self, name: str) -> bytes:
+        try:
+            with open(self._path(name), "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                data = file.read(SIZE_MAX + 1)
+        except OSError as error:
+            raise BadControl("cannot read a control file", detail=f"{self._path(name)}: {error.strerror}") from error
+        if mode & 0o002:
+            raise BadControl("a control file is not safe", detail=f"{self._path(name)}: writable by everybody; chmod o-w")
+        if len(data) > SIZE_MAX:
+            raise BadControl("cannot read a control file", detail=f"{self._path(name)}: larger than {SIZE_MAX} bytes")
+        return data
 
     def refresh(self, complain: Callable[[str], None]) -> bool:
         """Read again what has changed; whether anything has.
@@ -189,7 +197,6 @@ class Controls:
                 stamp = self._stamp(name)
                 if stamp == self._stamps[name]:
                     continue
-                self._stamps[name] = stamp  # said once, also if it is broken
                 self._read(name, stamp)
                 changed = True
             except BadControl as error:
@@ -207,8 +214,12 @@ class Controls:
         """This host's name; raises BadControl when control/me is missing or empty."""
         value = self._values["me"]
         if not isinstance(value, bytes) or not value:
-            raise BadControl("this host has no name", detail=f"{self._path('me')}:1: missing or empty; write the host's name into it")
+            raise self._nameless()
         return value
+
+    def _nameless(self) -> BadControl:
+        detail = f"{self._path('me')}:1: missing or empty; write the host's name into it"
+        return BadControl("this host has no name", detail=detail)
 
     def line(self, name: str) -> bytes:
         """Value of a line; without file and default, b""."""

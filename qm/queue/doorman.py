@@ -1,7 +1,8 @@
-"""Who stands at the queue's door: takes connections, and gives each to a worker as soon as there is one.
+"""Who stands at the queue's door: takes connections, and gives each that has something to say to a worker.
 
-Connections that find no worker wait here, and workers then leave their idle clients.  A user who is no role of ours has
-a share of the workers and no more, so that nobody on this machine can close the door for the others.
+A connection rests here while its client is silent, so that many kept connections cost few workers.  A user who is no
+role of ours has a share of the connections and of the workers and no more, so that nobody on this machine can close the
+door for the others.
 """
 
 import errno
@@ -12,7 +13,7 @@ import socket
 import struct
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from qm import errors
 from qm.disk.control import Controls
@@ -26,16 +27,23 @@ from qm.wire import door, queuecode
 from qm.wire.record import number, pack, unpack
 
 CONTROLS: Final = ("concurrencyqueue", "timeoutqueue")
-WAITING_MAX: Final = 256  # connections without a worker; beyond, the kernel's backlog fills
-SHARE: Final = 4  # a stranger has this part of the workers, and of the places to wait
+GUESTS_MAX: Final = 512  # connections; a new one then takes the place of the one that has rested longest
+SHARE: Final = 4  # a stranger has this part of the workers, and of the connections
+KEEP_S: Final = 60.0  # a resting connection is kept this long
+JOBS: Final = 500  # times that a worker takes a connection up
+_RESTS: Final = b"r"  # a worker's report: the connection goes on, but not with me
 RETRY_S: Final = 1.0  # after a fork or an accept that failed
 _CREDENTIALS: Final = struct.Struct("@iII")  # struct ucred
 
 
-class Waiting(NamedTuple):
-    channel: socket.socket
-    uid: int
-    pid: int
+class Guest:
+    """A connection, and who is at its other end."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        self.pid, self.uid, _ = _CREDENTIALS.unpack(credentials)
+        self.resting_since_s = 0.0
 
 
 class Crowd:
@@ -55,12 +63,12 @@ def _work(shop: Shop, record: bytes, descriptors: Sequence[int]) -> bytes:
     uid, pid, timeout_s = (number(field, 1 << 32) for field in unpack(record, 3))
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptors[0])
     try:
-        Session(shop, channel, Client(uid, pid, timeout_s)).serve()
+        rests = Session(shop, channel, Client(uid, pid, timeout_s)).serve()
     finally:
         channel.detach()  # the spawner's library closes it
     if shop.stopping:
         os._exit(errors.OK)
-    return b""
+    return _RESTS if rests else b""
 
 
 def _enter(rules: Rules, crowd: Crowd) -> Work:
@@ -77,8 +85,13 @@ def _say_how(pid: int, status: int) -> None:
 
 
 def _refuse(channel: socket.socket, code: int) -> None:
-    """Say why nothing will be taken, and close; what the client has sent was not read."""
+    """Say why nothing will be taken, and close; what the client has sent is thrown away."""
     with channel:
+        try:
+            while channel.recv(1, socket.MSG_DONTWAIT):
+                pass  # a close with datagrams unread would take our answer from the client
+        except OSError:
+            pass  # nothing more
         try:
             channel.send(door.answer(door.failed(code)), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except OSError:
@@ -93,7 +106,9 @@ class Doorman:
         self._listener = listener
         self._controls = controls
         self._roles = rules.tracing | rules.naming
-        self._waiting: deque[Waiting] = deque()
+        self._guests: Counter[int] = Counter()  # connections by uid
+        self._resting: dict[Guest, None] = {}  # longest first
+        self._waiting: deque[Guest] = deque()  # for a worker
         self._served: Counter[int] = Counter()  # connections by uid that have a worker
         self._crowd = Crowd()
         self._pool: Pool[None] = Pool(
@@ -101,10 +116,11 @@ class Doorman:
         )
         self._open = self._paused = False
         self._watch()
+        loop.after(KEEP_S / 2, self._part)
 
     def _limits(self) -> Limits:
         workers = max(1, self._controls.number("concurrencyqueue"))
-        return Limits(workers=workers, per_key=workers)
+        return Limits(workers=workers, per_key=workers, jobs_per_worker=JOBS)
 
     def reload(self) -> None:
         if self._controls.refresh(lambda text: log.alert(NAME, text)):
@@ -123,8 +139,8 @@ class Doorman:
         self._place()
 
     def _watch(self) -> None:
-        """Take connections while there is room for them to wait."""
-        wanted = len(self._waiting) < WAITING_MAX and not self._paused
+        """Take connections while there is room for them."""
+        wanted = not self._paused and (self._guests.total() < GUESTS_MAX or bool(self._resting))
         if wanted and not self._open:
             self._loop.watch(self._listener.fileno(), self._accept)
         elif self._open and not wanted:
@@ -138,13 +154,61 @@ class Doorman:
             if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                 self._pause(f"cannot accept: {error.strerror}")
             return
-        credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _ = _CREDENTIALS.unpack(credentials)
-        if uid not in self._roles and sum(w.uid == uid for w in self._waiting) >= WAITING_MAX // SHARE:
+        guest = Guest(channel)
+        if guest.uid not in self._roles and self._guests[guest.uid] >= GUESTS_MAX // SHARE:
             _refuse(channel, queuecode.BUSY)
             return
-        self._waiting.append(Waiting(channel, uid, pid))
+        self._guests[guest.uid] += 1
+        if self._guests.total() > GUESTS_MAX and self._resting:
+            self._dismiss(next(iter(self._resting)))
+        self._look(guest)
         self._place()
+
+    def _rest(self, guest: Guest) -> None:
+        guest.resting_since_s = self._loop.now_s()
+        self._resting[guest] = None
+        self._loop.watch(guest.channel.fileno(), lambda: self._stirs(guest))
+
+    def _stirs(self, guest: Guest) -> None:
+        """A resting client has said something, or has gone."""
+        del self._resting[guest]
+        self._loop.unwatch(guest.channel.fileno())
+        self._look(guest)
+        self._place()
+
+    def _look(self, guest: Guest) -> None:
+        """Let *guest* wait for a worker, rest, or go, by what there is to read."""
+        try:
+            said = guest.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            self._rest(guest)
+        except ConnectionError:
+            self._gone(guest)
+        else:
+            if said:
+                self._waiting.append(guest)
+            else:
+                self._gone(guest)
+
+    def _gone(self, guest: Guest) -> None:
+        guest.channel.close()
+        self._guests[guest.uid] -= 1
+        if not self._guests[guest.uid]:
+            del self._guests[guest.uid]
+
+    @staticmethod
+    def _dismiss(guest: Guest) -> None:
+        """Refuse what *guest* says from now on; what it has said just before still counts, so it is not closed here."""
+        guest.channel.shutdown(socket.SHUT_RD)
+
+    def _part(self) -> None:
+        """Dismiss those who have rested for KEEP_S."""
+        before_s = self._loop.now_s() - KEEP_S
+        for guest in self._resting:
+            if guest.resting_since_s > before_s:
+                break
+            self._dismiss(guest)
+        self._loop.after(KEEP_S / 2, self._part)
 
     def _share(self, uid: int) -> int:
         """How many workers *uid* may hold."""
@@ -153,41 +217,47 @@ class Doorman:
 
     def _place(self) -> None:
         """Give those who wait to workers, as far as there are any."""
-        for waiting in list(self._waiting):
+        for guest in list(self._waiting):
             if self._paused or not self._pool.room(None):
                 break
-            if self._served[waiting.uid] < self._share(waiting.uid) and not self._give(waiting):
+            if self._served[guest.uid] < self._share(guest.uid) and not self._give(guest):
                 break
         self._crowd.set(bool(self._waiting) and not self._pool.room(None))
         self._watch()
 
-    def _give(self, waiting: Waiting) -> bool:
+    def _give(self, guest: Guest) -> bool:
         timeout_s = max(1, self._controls.number("timeoutqueue"))
-        record = pack(*(b"%d" % value for value in (waiting.uid, waiting.pid, timeout_s)))
+        record = pack(*(b"%d" % value for value in (guest.uid, guest.pid, timeout_s)))
         try:
-            self._pool.give(None, record, [waiting.channel.fileno()], lambda report: self._ended(waiting.uid))
+            self._pool.give(None, record, [guest.channel.fileno()], lambda report: self._ended(guest, report))
         except OSError as error:
             self._pause(f"cannot start a worker: {error.strerror}")
             return False
-        self._served[waiting.uid] += 1
-        self._waiting.remove(waiting)
-        waiting.channel.close()
+        self._served[guest.uid] += 1
+        self._waiting.remove(guest)
         return True
 
-    def _ended(self, uid: int) -> None:
-        self._served[uid] -= 1
-        if not self._served[uid]:
-            del self._served[uid]
+    def _ended(self, guest: Guest, report: bytes | None) -> None:
+        self._served[guest.uid] -= 1
+        if not self._served[guest.uid]:
+            del self._served[guest.uid]
+        if report == _RESTS:
+            self._look(guest)
+        else:
+            self._gone(guest)
         self._place()
 
     def close(self) -> None:
-        """Serve nobody any more: the messages in hand are finished or thrown away, who waits is sent away."""
+        """Serve nobody any more: the messages in hand are finished or thrown away, all others are sent away."""
         self._paused = True
         while True:
             try:
                 _refuse(self._listener.accept()[0], queuecode.UNREACHABLE)
             except OSError:
                 break
-        while self._waiting:
-            _refuse(self._waiting.popleft().channel, queuecode.UNREACHABLE)
+        for guest in (*self._resting, *self._waiting):
+            self._dismiss(guest)
+            _refuse(guest.channel, queuecode.UNREACHABLE)
+        self._resting.clear()
+        self._waiting.clear()
         self._pool.close()

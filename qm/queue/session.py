@@ -1,8 +1,9 @@
 """One connection of the queue's door: the client's messages, one after another, into the queue.
 
-The worker waits in steps of TICK_S, so that it sees between messages whether others wait for it, and then makes room.
-It leaves without a loss: the kernel refuses the client's next datagram, which it may then send on another connection,
-and one that came just before is still served.
+A client that has nothing to say for TICK_S, or that has said something while others wait, goes back to the doorman: an
+open connection costs a worker only while it is used.  When the service is told to stop it leaves without a loss: the
+kernel refuses the client's next datagram, which it may then send on another connection, and one that came just before
+is still served.
 """
 
 import socket
@@ -21,8 +22,7 @@ from qm.wire.envelope import AddressTooLong, Envelope
 from qm.wire.record import Malformed
 
 NAME: Final = b"qm-queued"
-TICK_S: Final = 1.0
-KEEP_S: Final = 60.0  # an idle connection is kept this long when nobody waits
+TICK_S: Final = 0.5
 DEATH_S: Final = 86400.0  # of one message, from its first datagram; below STALE_S of the sweep
 _NOTHING: Final = -1
 _GO: Final = door.Answer(queuecode.QUEUED, b"")
@@ -47,18 +47,21 @@ class Session:
         wait = struct.pack("@ll", int(tick_s), int(tick_s % 1 * 1e6))
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
 
-    def serve(self) -> None:
-        """Until the client closes, is idle for too long or breaks the rules, or we are told to stop."""
+    def serve(self) -> bool:
+        """Until the client closes, rests or breaks the rules, or we are told to stop; whether it rests."""
         self._shop.leave = self._leave
         try:
             if self._shop.stopping:
                 self._leave()
-            while (count := self._first()) > 0 and self._message(count):
-                if self._shop.is_crowded():
-                    self._leave()
+            while (count := self._tick()) > 0 and self._message(count):
+                if self._shop.is_crowded() and not self._leaving:
+                    return True
+            if count == _NOTHING and not self._leaving:
+                return True
             self._leave()
             while self._tick() > 0:
                 pass  # a close with datagrams unread would take our answer from the client
+            return False
         finally:
             self._shop.leave = None
 
@@ -76,15 +79,6 @@ class Session:
         if not self._leaving:
             self._leaving = True
             self._channel.shutdown(socket.SHUT_RD)
-
-    def _first(self) -> int:
-        """Wait for a message's first datagram; its length, or 0."""
-        idle_s = 0.0
-        while (count := self._tick()) == _NOTHING:
-            idle_s += TICK_S
-            if idle_s >= KEEP_S or self._shop.is_crowded():
-                self._leave()
-        return count
 
     def _next(self, death_s: float) -> memoryview:
         """Wait for a message's next datagram."""

@@ -19,6 +19,7 @@ class Door:
         self.timeout_s = 10.0
         self.crowded = False
         self.connections = 0
+        self.rests = 0  # times that a connection went back to the doorman
         self.shop = Shop(policy.rules(1000, 1001, 1002, 1003), lambda: self.crowded)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(queue.SOCKET)
@@ -34,9 +35,17 @@ class Door:
                 return
             self.connections += 1
             with channel:
-                Session(self.shop, channel, Client(self.uid, 77, self.timeout_s)).serve()
+                while Session(self.shop, channel, Client(self.uid, 77, self.timeout_s)).serve():
+                    self.rests += 1
+
+    def stop(self) -> None:
+        """As SIGTERM does."""
+        self.shop.stopping = True
+        if self.shop.leave is not None:
+            self.shop.leave()
 
     def close(self) -> None:
+        self.stop()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
