@@ -27,7 +27,8 @@ from qm.unix.program import Argv, Env, program, ready
 
 NAME: Final = b"qm-start"
 READY_S: Final = 30.0  # a service that is not ready by then has failed
-STOP_S: Final = 30.0  # deliveries in flight may take this long at the end; then they are deferred
+SEND_STOP_S: Final = 8.0  # deliveries in flight may take this long at the end; then they are deferred
+OTHERS_STOP_S: Final = 1.0  # each of the others; all together stay below the supervisor's KILL_S less its PATIENCE_S
 DEFAULT_DELIVERY: Final = b"./Mailbox"
 _PASSED_ON: Final = (signal.SIGHUP, signal.SIGALRM)
 _WAITED: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, *_PASSED_ON}
@@ -108,7 +109,7 @@ class _Children:
     def stop_all(self) -> None:
         """send first, so that its deliveries end well; then what it needs."""
         for name in (b"qm-send", b"qm-lspawn", b"qm-rspawn", b"qm-queued", b"qm-userd"):
-            self.stop(name, STOP_S if name == b"qm-send" else STOP_S / 3)
+            self.stop(name, SEND_STOP_S if name == b"qm-send" else OTHERS_STOP_S)
 
 
 def _start_logger(argv: Sequence[bytes], env: Env) -> None:

@@ -1,6 +1,7 @@
 """A home compared with the table of qm.disk.layout: each difference, and how to mend it."""
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -93,14 +94,14 @@ def _compare_owner(place: Place, path: str, status: os.stat_result, owners: list
     group_matters = privs.is_root() and place.kind is not Kind.FILE
     if status.st_uid not in {ids.uid for ids in owners}:
         text = f"owner {privs.account(status.st_uid)}, not {privs.account(wanted.uid)}"
-        yield Difference(path, text, f"chown {privs.account(wanted.uid)} {path}")
+        yield Difference(path, text, f"chown {privs.account(wanted.uid)} {shlex.quote(path)}")
     if group_matters and status.st_gid not in {ids.gid for ids in owners}:
         text = f"group {privs.group(status.st_gid)}, not {privs.group(wanted.gid)}"
-        yield Difference(path, text, f"chgrp {privs.group(wanted.gid)} {path}")
+        yield Difference(path, text, f"chgrp {privs.group(wanted.gid)} {shlex.quote(path)}")
 
 
 def _compare_mode(place: Place, path: str, mode: int) -> Iterator[Difference]:
     at_most = place.kind is Kind.FILE and place.made is Made.USE
     wanted = mode & place.mode if at_most else place.mode
     if mode != wanted:
-        yield Difference(path, f"mode {mode:04o}, not {wanted:04o}", f"chmod {wanted:04o} {path}")
+        yield Difference(path, f"mode {mode:04o}, not {wanted:04o}", f"chmod {wanted:04o} {shlex.quote(path)}")

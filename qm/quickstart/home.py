@@ -92,10 +92,10 @@ def make(root: str, home: str, domain: str, postmaster: str) -> None:
     _write_new("alias/.qmail-root", f"# The administrator's mail.\n&{postmaster}\n")
     for folder in ("control", "alias"):
         _copy_shipped(os.path.join(root, folder))
-    write("rc", _rc(root), 0o755)
+    write("rc", rc_script(root), 0o755)
 
 
-def _rc(root: str) -> str:
+def rc_script(root: str) -> str:
     program = shlex.quote(os.path.join(root, "bin", "qm-rc"))
     return (
         "#!/bin/sh\n"

@@ -68,14 +68,15 @@ def _ports() -> Ports:
         raise Failed("the suite that runs has no services smtp and pop3; rc status tells what it has") from error
 
 
-def _last_words() -> str:
-    """What the log says last about why a program ended."""
+def _why() -> str:
+    """What the log says first, since the last start, about why a program ended."""
     try:
         with open("log/current", encoding="latin-1") as file:
-            lines = [line.partition(" ")[2].strip() for line in file if ": fatal: " in line]
+            text = file.read().rpartition("qm-supervise: starting ")[2]
     except OSError:
-        lines = []
-    return f" ({lines[-1]})" if lines else ""
+        text = ""
+    lines = [line.partition(" ")[2] for line in text.splitlines() if re.search("(: fatal: |: alert: bug)", line)]
+    return f" ({lines[0]})" if lines else ""
 
 
 def start(wanted: Mapping[str, int | None], domain: str) -> tuple[Ports, bool]:
@@ -90,5 +91,5 @@ def start(wanted: Mapping[str, int | None], domain: str) -> tuple[Ports, bool]:
     if code:
         _rc("stop")
         reasons = [line.partition(";")[0] for line in said.splitlines() if not re.search(": ready(, port|$)", line)]
-        raise Failed("; ".join(reasons) + _last_words())
+        raise Failed("; ".join(reasons) + _why())
     return _ports(), False

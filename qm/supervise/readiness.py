@@ -37,6 +37,9 @@ class Readiness:
 
     def stopping(self) -> None:
         self._notify("STOPPING=1")
+        if self._manager is not None and self._manager.socket is not None:
+            self._manager.socket.close()
+        self._manager = None
         self._end()
 
     def _tell(self, line: bytes) -> None:

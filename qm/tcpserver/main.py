@@ -75,14 +75,13 @@ def main(argv: Argv, env: Env) -> int:
         enter_home(env)  # as each program of ours does that starts by itself; later we may not be able to
     _drop_privileges(options, env)
     base = policy.base(env, chain.search_path(env))
-    if warm:
-        chain.prepare(options.program, base)  # here too: what is wrong with it is said at the start
+    run = chain.prepare(options.program, base)  # once: whatever is broken later, fresh workers know what was good now
 
     def enter(_: None) -> Work:
         rules = None
         if options.rules:
             rules = Rules(os.fsdecode(options.rules), optional=options.rules_optional, dir_fd=here)
-        return Session(options, place, base, chain.prepare(options.program, base), rules, lookups)
+        return Session(options, place, base, run, rules, lookups)
 
     server = Server(door, options, enter, warm=warm, keep=(here,) if options.rules else ())
     if options.print_port:

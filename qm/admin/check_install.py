@@ -1,0 +1,46 @@
+"""qm check-install: compare the disk with what an installation should be, and name each difference."""
+
+import os
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import click
+
+from qm.admin import code, place
+from qm.admin.screen import printable, show
+from qm.disk import safety, survey
+from qm.errors import OK, Permanent
+
+DIFFERS: Final = 1
+
+
+class Finding(NamedTuple):
+    text: str
+    fatal: bool  # the programs do not start
+
+
+def findings(home: str) -> Iterator[Finding]:
+    """Raises OSError where it cannot look."""
+    for danger in safety.dangers(home):
+        yield Finding(f"{danger.path}: {danger.text}", danger.fatal)
+    for difference in survey.differences(home):
+        mend = f"; {difference.mend}" if difference.mend else ""
+        yield Finding(f"{difference.path}: {difference.text}{mend}", False)
+    if os.path.lexists(place.lib(home)):  # a checkout's programs are another's concern
+        for path, text in code.changes(place.lib(home)):
+            yield Finding(f"{path}: {text}; install again, from a checkout", False)
+
+
+@click.command("check-install", short_help="compare the disk with what it should be")
+@place.home_option
+def command(home: str) -> int:
+    """Compare owners, modes and programs with what they should be; the exit code is 1 if anything differs."""
+    if not os.path.isdir(os.path.join(home, "control")):
+        raise Permanent(f"{home} is no mail system", detail="it has no directory control; qm install makes one")
+    count = 0
+    for finding in findings(home):
+        count += 1
+        mark, style = ("DANGER ", "bold red") if finding.fatal else ("", "yellow")
+        show(mark + printable(finding.text), style)
+    show(f"{home}: {count} differences" if count else f"{home}: all is as it should be")
+    return DIFFERS if count else OK
