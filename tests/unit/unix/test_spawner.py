@@ -37,6 +37,8 @@ def _serve_jobs(record: bytes, descriptors: list[int]) -> bytes:
         return b"taken"
     if word == b"fds":
         return b" ".join(sorted(os.listdir(b"/proc/self/fd"), key=int))
+    if word == b"standard":
+        return b" ".join(os.readlink(b"/proc/self/fd/%d" % fd) for fd in (0, 1))
     if word == b"ignore":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.write(descriptors[0], b"r")
@@ -352,7 +354,7 @@ def test_work_may_take_its_descriptors(make_rig: MakeRig) -> None:
 
 
 def test_a_worker_has_no_descriptor_that_it_does_not_need(make_rig: MakeRig) -> None:
-    """Above 2 a worker holds its channel and nothing else: not the spawner's, not another worker's."""
+    """A worker holds its channel and the log: not what is the spawner's, on whichever number, nor another worker's."""
     rig = make_rig()
     open_before, hold = os.pipe()
     rig.do(b"x", "a")
@@ -361,6 +363,7 @@ def test_a_worker_has_no_descriptor_that_it_does_not_need(make_rig: MakeRig) -> 
     numbers = [int(number) for number in listing.split()]
     assert numbers[:3] == [0, 1, 2]
     assert len(numbers) == 5  # 0, 1, 2, the channel, and the directory that is being listed
+    assert rig.do(b"standard", "b") == b"/dev/null /dev/null"
     fds.close_all((open_before, hold))
 
 
@@ -388,22 +391,17 @@ def test_keys_that_have_gone_leave_nothing(make_rig: MakeRig) -> None:
     assert (len(rig.pool._idle), len(rig.pool._per_key)) == (0, 0)
 
 
-def test_a_worker_that_becomes_a_program_counts_until_its_exit(make_rig: MakeRig) -> None:
+def test_a_worker_that_becomes_a_program_counts_until_its_exit(make_rig: MakeRig, tmp_path: Path) -> None:
     """exec ends the channel, not the job: that ends, as None with the status, when the program does."""
     rig = make_rig(workers=1, per_key=1)
-    reader, writer = os.pipe()
-    os.set_inheritable(reader, True)
-    saved = os.dup(0)
-    os.dup2(reader, 0)  # what the program will wait for
-    try:
-        pid = rig.give(b"exec read line; exit 7")
-    finally:
-        os.dup2(saved, 0)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    pid = rig.give(b"exec read line < %b; exit 7" % os.fsencode(gate))
     worker = rig.pool._workers[pid]
     rig.until(lambda: worker.channel.fileno() < 0)
     assert rig.pool.busy == 1 and not rig.pool.room("")
     assert rig.results == []
-    os.write(writer, b"go\n")
+    gate.write_bytes(b"go\n")
     rig.until(lambda: rig.results)
     assert rig.results == [None]
     assert rig.exits == [(pid, 7 << 8)]
