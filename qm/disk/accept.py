@@ -1,4 +1,4 @@
-"""Accept: how a message comes into the queue, step by step (DESIGN section 4).
+"""Accept: how a message comes into the queue, step by step (docs/INTERNALS.md 1.4.1).
 
 STEPS is run in order, and tests cut it anywhere.  Until `publish` the message is a file in tmp/ that the sweep
 removes; once `sync_new` has come back it is durable, and only then does anybody hear that it was accepted.  A failure

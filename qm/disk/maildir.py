@@ -1,4 +1,4 @@
-"""Maildirs: delivering to them and making them (DESIGN.md section 5).
+"""Maildirs: delivering to them and making them (docs/INTERNALS.md 5).
 
 A delivery has the same name at each try, derived from the message's ID, the recipient's number and the .qmail line, and
 reaches new/ only when it is whole and on the disk.  So a repetition is seen: by link(2), or by looking for the name.

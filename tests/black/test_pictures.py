@@ -19,6 +19,7 @@ from tests.harness.picture import Picture, name_of_test, questions
 from tests.harness.suite import HOST, ROOT, Suite
 from tests.harness.waiting import LIMIT_S, wait_for
 
+ENVELOPE = (b"HELO client.example", b"MAIL FROM:<bob@elsewhere.example>", b"RCPT TO:<ann@test.example>", b"DATA")
 HALF = (b"x" * 998 + b"\r\n") * 300  # more than goes to the queue in one datagram
 STALE_S = 37 * 3600  # the sweep takes what is 36 hours old
 Play = Callable[..., None]
@@ -66,7 +67,7 @@ def _send_half(suite: Suite) -> None:
     """A client is in the middle of a message when everything is killed."""
     with socket.create_connection((HOST, suite.smtp_port), LIMIT_S) as client, client.makefile("rwb") as stream:
         assert stream.readline().startswith(b"220 ")
-        for line in (b"HELO client.example", b"MAIL FROM:<bob@elsewhere.example>", b"RCPT TO:<ann@test.example>", b"DATA"):
+        for line in ENVELOPE:
             stream.write(line + b"\r\n")
             stream.flush()
             assert stream.readline()[:1] in b"23"

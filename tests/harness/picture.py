@@ -14,7 +14,6 @@ An HTML comment, which readers do not see, is something that only a test can do;
 ID must be the same wherever it is the same in the text; other words that no two runs share match any of their kind.
 """
 
-import os
 import re
 import socket
 import subprocess
@@ -101,9 +100,13 @@ class Picture:
             parts += [re.escape(line[at : found.start()]), pattern(found)]
             at = found.end()
         match = re.fullmatch("".join([*parts, re.escape(line[at:])]), seen)
-        if match:
-            self._ids.update({word: match[name] for word, name in names.items()})
-        return match is not None
+        if match is None:
+            return False
+        fresh = {word: match[name] for word, name in names.items()}
+        if not set(fresh.values()).isdisjoint(self._ids.values()):
+            return False  # another message of the text's
+        self._ids.update(fresh)
+        return True
 
     def _in_order(self, wanted: list[str], seen: list[str]) -> list[str]:
         """Those of *wanted* that are missing in *seen*: each must come after the one before."""
@@ -135,7 +138,7 @@ class Picture:
                     stream.flush()
                 else:
                     seen = stream.readline().decode().removesuffix("\r\n")
-                    assert self._matches(line, f"S: {seen}"), f"{seen!r} is not {text!r}"
+                    assert self._matches(f"S: {text}", f"S: {seen}"), f"{seen!r} is not {text!r}"
 
     def _log(self, lines: list[str]) -> None:
         programs: dict[str, list[str]] = {}

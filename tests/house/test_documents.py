@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from qm.disk.control import TABLE
+from qm.programs import PROGRAMS
 from tests.harness.suite import ROOT
 
+DOCS = ROOT / "docs"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").rglob("*.md")])
 
 
@@ -46,3 +49,52 @@ def test_the_changelog_has_its_sections() -> None:
     headings = re.findall(r"^### (\w+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert set(headings) <= {"Security", "Added", "Changed", "Fixed"}
     assert headings
+
+
+def test_quirks_have_tests() -> None:
+    """A test that QUIRKS.md names is there."""
+    named = re.findall(r"`((?:unit|black|crash|house)/[\w/]+\.py)(?:::(\w+))?`", (DOCS / "QUIRKS.md").read_text())
+    assert len(named) > 50
+    for path, test in named:
+        text = (ROOT / "tests" / path).read_text()
+        assert not test or f"\ndef {test}(" in text, (path, test)
+
+
+def test_sections_of_internals() -> None:
+    """A section of INTERNALS.md that the code refers to is there."""
+    headings = set(re.findall(r"^#+ (\d+(?:\.\d+)*)\.? ", (DOCS / "INTERNALS.md").read_text(), re.MULTILINE))
+    for path in (ROOT / "qm").rglob("*.py"):
+        for found in re.findall(r"INTERNALS(?:\.md)?(?: section)? (\d[\d., ]*)", path.read_text()):
+            sections = set(re.findall(r"\d+(?:\.\d+)*", found))
+            assert sections <= headings, (path, sections)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_control_files_in_documents(path: Path) -> None:
+    """A control file that a document names in code type is in the table."""
+    names = re.findall(r"`control/([a-z0-9]+)`", path.read_text())
+    assert set(names) <= set(TABLE)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_programs_in_documents(path: Path) -> None:
+    """What a document calls qm-something is a program, a package of ours or a page."""
+    pages = {page.stem for page in (DOCS / "man").iterdir()}
+    names = set(re.findall(r"(?<![\w/.-])qm-[a-z0-9]+\b", path.read_text()))
+    assert names - set(PROGRAMS) - pages == set()
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_prose_is_wrapped(path: Path) -> None:
+    """Outside of tables and of what is shown as it is, lines have at most 120 columns."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in text.splitlines() if len(line) > 120 and not line.startswith(("|", "    "))]
+    assert long == []
+
+
+def test_security_knows_every_service() -> None:
+    """Each program that qm-start or a services file of ours runs has its row in SECURITY.md."""
+    table = (DOCS / "SECURITY.md").read_text().partition("## Processes")[2].partition("\n## ")[0]
+    running = {f"qm-{name}" for name in ("supervise", "log", "start", "queued", "userd", "lspawn", "rspawn", "send")}
+    running |= {"qm-smtpd", "qm-popup", "qm-pop3d", "qm-local", "qm-remote", "checkpassword", "tcpserver"}
+    assert {name for name in running if name not in table} == set()
