@@ -406,7 +406,6 @@ def test_a_worker_that_becomes_a_program_counts_until_its_exit(make_rig: MakeRig
     assert rig.results == [None]
     assert rig.exits == [(pid, 7 << 8)]
     assert rig.pool.room("")
-    fds.close_all((reader, writer, saved))
 
 
 def test_a_worker_that_says_nonsense_gets_no_more_jobs(make_rig: MakeRig) -> None:
