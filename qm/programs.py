@@ -58,3 +58,20 @@ PROGRAMS: Final[dict[str, str]] = {
     "tcprulescheck": "qm.tcprulescheck",
     "tcpserver": "qm.tcpserver.main",
 }
+
+# What a running system is made of: its supervisor imports these once and forks, so that all share their memory.  The
+# larger that is, the dearer is each fork; so qm-rspawn, which alone needs dnspython, imports for itself.
+RESIDENT: Final = (
+    "checkpassword",
+    "qm-local",
+    "qm-log",
+    "qm-lspawn",
+    "qm-pop3d",
+    "qm-popup",
+    "qm-queued",
+    "qm-send",
+    "qm-smtpd",
+    "qm-start",
+    "qm-userd",
+    "tcpserver",
+)

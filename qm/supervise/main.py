@@ -10,7 +10,7 @@ As:      root, or the owner of a private system; reads nothing from the network,
 Exits:   0 after SIGTERM, within 30 s; 111 no services, already running, or others can write the home
 See:     qm-supervise(8), qm-rc(8), docs/INTERNALS.md section 1.10
 
-All our programs are imported here, once, and every service is forked from here: so they share their memory, and a
+The programs that stay are imported here, once, and every service is forked from here: so they share their memory, and a
 restart costs 2 ms. SIGHUP is passed on to all services, SIGALRM (try all mail now) to qm-start or qm-send.  The
 services file is read at start only.
 """
@@ -21,7 +21,7 @@ from typing import Final
 
 from qm import errors
 from qm.disk.safety import refuse_dangers
-from qm.programs import PROGRAMS
+from qm.programs import PROGRAMS, RESIDENT
 from qm.supervise import LOCK, status
 from qm.supervise.policy import Service, parse
 from qm.supervise.readiness import Readiness
@@ -50,11 +50,11 @@ def _services() -> tuple[Service, ...]:
 
 
 def _warm() -> None:
-    """Import every program; one that cannot be is no reason for the others not to run."""
+    """Import what will run; what cannot be imported is no reason for the others not to run."""
     with forkhooks.spared():
-        for name, module in PROGRAMS.items():
+        for name in RESIDENT:
             try:
-                import_module(module)
+                import_module(PROGRAMS[name])
             except Exception as error:
                 program.unforeseen(os.fsencode(name), error)
 
