@@ -86,7 +86,7 @@ def run(rounds: int, sessions: int, say: Callable[[str], None]) -> None:
     users = [[f"user{client}"] for client in range(CLIENTS)]
     firsts = [f"first{number}" for number in range(5)]
     hashed = "{ARGON2ID}" + argon2.PasswordHasher().hash("secret")  # the parameters that qm-passwd uses
-    passwords = {name: "{PLAIN}secret" for own in users for name in own} | {name: hashed for name in firsts}
+    passwords = {name: "{PLAIN}secret" for own in users for name in own} | dict.fromkeys(firsts, hashed)
     with peers.qm("pop3") as (suite, ours), peers.dovecot(passwords) as theirs:
         for name in passwords:
             maildir = suite.add_user(name, "secret")

@@ -29,14 +29,16 @@ def _count(maildir: Path) -> int:
 
 
 def measure(peer: Peer, connections: int, messages: int) -> Figures:
-    """smtp-source sends *messages*, a connection each, *connections* at once; the clock stops when all have been delivered."""
+    """smtp-source sends *messages*, a connection each, *connections* at once; the clock stops when all have been
+    delivered.
+    """
     before = _count(peer.maildir)  # nothing is removed: ext4 is slow to use an inode again that was deleted just before
     cpu_s = processes.cpu_s(peer.pid)
     began_s = time.monotonic()
-    subprocess.run(  # noqa: S603
+    subprocess.run(
         [  # noqa: S607
-            "smtp-source", "-s", str(connections), "-m", str(messages), "-l", str(SIZE_BYTES), "-f", "bob@elsewhere.example",
-            "-t", f"ann@{DOMAIN}", f"127.0.0.1:{peer.port}",
+            "smtp-source", "-s", str(connections), "-m", str(messages), "-l", str(SIZE_BYTES),
+            "-f", "bob@elsewhere.example", "-t", f"ann@{DOMAIN}", f"127.0.0.1:{peer.port}",
         ],
         check=True,
     )  # fmt: skip
@@ -46,7 +48,12 @@ def measure(peer: Peer, connections: int, messages: int) -> Figures:
     return Figures(messages / took_s, used_s / messages * 1000, processes.pss_mb(peer.pid))
 
 
-def _client(port: int, name: str, messages: int, pause_s: float, results: "multiprocessing.Queue[dict[str, int]]") -> None:
+Accepted = dict[str, int]  # when, in ns, by token
+
+
+def _client(
+    port: int, name: str, messages: int, pause_s: float, results: "multiprocessing.Queue[Accepted]"
+) -> None:
     """Send *messages* in one session; when each was accepted, in ns, by token."""
     accepted = {}
     body = b"x" * 78 + b"\r\n"
@@ -74,7 +81,9 @@ def _client(port: int, name: str, messages: int, pause_s: float, results: "multi
 
 
 def latency_ms(peer: Peer, connections: int, messages: int, pause_s: float) -> tuple[float, float]:
-    """p50 and p99 of the time from 250 to the message's name in new/, by the file system's clock (its grain is some ms)."""
+    """p50 and p99 of the time from 250 to the message's name in new/, by the file system's clock (its grain is some
+    ms).
+    """
     before = set(os.listdir(peer.maildir / "new"))
     results: multiprocessing.Queue[dict[str, int]] = multiprocessing.Queue()
     clients = [
@@ -84,7 +93,7 @@ def latency_ms(peer: Peer, connections: int, messages: int, pause_s: float) -> t
     for client in clients:
         client.start()
     accepted: dict[str, int] = {}
-    for client in clients:
+    for _ in clients:
         accepted |= results.get(timeout=120)
     for client in clients:
         client.join()
@@ -117,8 +126,10 @@ def run(rounds: int, messages: int, say: Callable[[str], None]) -> None:
             ratios = [a.messages_per_s / b.messages_per_s for a, b in zip(seen["qm"], seen["postfix"], strict=True)]
             for label, index in (("messages/s", 0), ("CPU, ms a message", 1), ("PSS after load, MB", 2)):
                 a, b = (median([figures[index] for figures in seen[name]]) for name in ("qm", "postfix"))
-                ratio = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if index == 0 else f"{a / b:.2f}"
+                ratio = f"{a / b:.2f}" if index else f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
                 say(f"| {connections} connections: {label} | {a:.2f} | {b:.2f} | {ratio} |")
-        for label, connections, pause_s in (("10 connections, no pause", 10, 0.0), ("1 connection, 10 ms pause", 1, 0.01)):
-            (a50, a99), (b50, b99) = (latency_ms(peer, connections, min(messages, 1000), pause_s) for peer in (ours, theirs))
+        loads = (("10 connections, no pause", 10, 0.0), ("1 connection, 10 ms pause", 1, 0.01))
+        for label, connections, pause_s in loads:
+            count = min(messages, 1000)
+            (a50, a99), (b50, b99) = (latency_ms(peer, connections, count, pause_s) for peer in (ours, theirs))
             say(f"| 250 to Maildir, p50 / p99 ms: {label} | {a50:.1f} / {a99:.1f} | {b50:.1f} / {b99:.1f} | |")

@@ -36,18 +36,31 @@ class _As(NamedTuple):
     home: bytes
 
 
-def _enter(work: Work, key: _As) -> Work:
-    """In the fresh worker: be the user, in the user's home.
+def _become(key: _As) -> bytes:
+    """Be the user, in the user's home; a report if the home cannot be entered.
 
-    The home is entered first: it may lie below a directory that the user cannot search.
+    The home comes first: it may lie below a directory that the user cannot search.
     """
     try:
         os.chdir(key.home)
     except OSError as error:
-        report = b"ZUnable to enter the home directory: %b. (#4.3.0)\n" % os.fsencode(error.strerror or "unknown error")
-        return lambda record, descriptors: report
+        return b"ZUnable to enter the home directory: %b. (#4.3.0)\n" % os.fsencode(error.strerror or "unknown error")
     privs.become(privs.Ids(key.uid, key.gid))
-    return work
+    return b""
+
+
+def _enter(work: Work, key: _As) -> Work:
+    """In the fresh worker: what does the user's jobs."""
+    trouble = _become(key)
+    if not trouble:
+        return work
+
+    def work_when_home_is_there(record: bytes, descriptors: list[int]) -> bytes:
+        nonlocal trouble
+        trouble = trouble and _become(key)  # its disk may have been mounted
+        return trouble or work(record, descriptors)
+
+    return work_when_home_is_there
 
 
 class _Lspawn:

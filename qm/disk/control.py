@@ -47,7 +47,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("badmailfrom", S, None, "smtpd", "Senders that are refused: addresses, or @domain."),
         Control("bouncefrom", L, b"MAILER-DAEMON", "send", "Local part of the address that bounces come from."),
         Control("bouncehost", L, ME, "send", "Host of the address that bounces come from."),
-        Control("bouncemaxbytes", N, 50000, "send", "Larger messages are returned as their header only; 0: none.", "bytes"),
+        Control("bouncemaxbytes", N, 50000, "send", "Larger messages come back as header only; 0: none.", "bytes"),
         Control("concurrencylocal", N, 10, "send", "Local deliveries at once; 0 holds them.", "deliveries"),
         Control("concurrencylogin", N, 4, "userd", "Passwords that are checked at once; read at start.", "checks"),
         Control("concurrencyqueue", N, 120, "queued", "Messages that are taken in at once.", "connections"),
@@ -69,8 +69,8 @@ TABLE: Final[dict[str, Control]] = {
         Control("locals", S, ME, "send, userd", "Domains whose mail is delivered here."),
         Control("logsize", N, 16777216, "log", "Size at which log/current is put away.", "bytes"),
         Control("lognumber", N, 10, "log", "How many old log files are kept.", "files"),
-        Control("maxcommands", N, 200, "smtpd", "Commands without mail before the session is closed; 0: no limit.", "commands"),
-        Control("maxerrors", N, 20, "smtpd, popup", "Refused commands before the session is closed; 0: no limit.", "replies"),
+        Control("maxcommands", N, 200, "smtpd", "Commands without mail before the end; 0: no limit.", "commands"),
+        Control("maxerrors", N, 20, "smtpd, popup", "Refused commands before the end; 0: no limit.", "replies"),
         Control("maxhops", N, 100, "smtpd", "Received and Delivered-To fields that make a loop.", "fields"),
         Control("maxline", N, 4096, "smtpd", "Longest command line.", "bytes"),
         Control("maxlogins", N, 3, "popup", "Refused logins before the connection is closed.", "logins"),
@@ -89,8 +89,8 @@ TABLE: Final[dict[str, Control]] = {
         Control("remotemessages", N, 100, "remote", "Messages in one session.", "messages"),
         Control("roles", T, None, "all", "Users of the programs: name:uid:gid."),
         Control("smtpgreeting", L, ME, "smtpd", "What the SMTP greeting says, this host's name first."),
-        Control("systemlogin", N, 1, "userd", "1: accounts of this machine may log in, if we are root; 0: only users/passwd."),
-        Control("smtproutes", T, None, "send, rspawn, remote", "Relays: host:relay:port; .domain, empty; no relay: MX."),
+        Control("systemlogin", N, 1, "userd", "As root, 1: accounts of this machine may log in; 0: users/passwd."),
+        Control("smtproutes", T, None, "send, rspawn, remote", "Relays: host:relay:port; .domain, empty; none: MX."),
         Control("timeoutconnect", N, 60, "remote", "How long a server may take to accept a connection.", "s"),
         Control("timeoutdata", N, 180, "smtpd", "How long smtpd waits for the next piece of a message.", "s"),
         Control("timeoutdatadone", N, 600, "remote", "How long it may take to accept a message.", "s"),
@@ -106,7 +106,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("timeoutrcpt", N, 300, "remote", "How long it may take to answer RCPT.", "s"),
         Control("timeoutremote", N, 1200, "remote", "An upper bound of all these but timeoutconnect.", "s"),
         Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
-        Control("virtualdomains", T, None, "send, userd", "Whose domains: domain:user, user@domain:user, .domain:user, :user."),
+        Control("virtualdomains", T, None, "send, userd", "Whose: domain:user, user@domain:user, .domain:user, :user."),
     )
 }
 
@@ -181,7 +181,8 @@ class Controls:
         except OSError as error:
             raise BadControl("cannot read a control file", detail=f"{self._path(name)}: {error.strerror}") from error
         if mode & 0o002:
-            raise BadControl("a control file is not safe", detail=f"{self._path(name)}: writable by everybody; chmod o-w")
+            detail = f"{self._path(name)}: writable by everybody; chmod o-w"
+            raise BadControl("a control file is not safe", detail=detail)
         if len(data) > SIZE_MAX:
             raise BadControl("cannot read a control file", detail=f"{self._path(name)}: larger than {SIZE_MAX} bytes")
         return data

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from typing import Final
 
 from qm import errors
@@ -81,7 +82,8 @@ def main(argv: Argv, env: Env) -> int:
         loop.on_signal(signum, loop.stop)
     ready(env)
     loop.run()
-    os.unlink(queue.SOCKET)  # who comes now must hear that nobody is here
+    with suppress(FileNotFoundError):
+        os.unlink(queue.SOCKET)  # who comes now must hear that nobody is here
     doorman.close()
     listener.close()
     os.close(held)

@@ -113,8 +113,8 @@ def services(ports: Ports, domain: str, host: str = "127.0.0.1") -> str:
     return (
         "# What rc start runs, a line each: NAME: COMMAND LINE.  Change it, then rc restart.\n"
         "start: qm-start ./Maildir/\n"
-        f"smtp: tcpserver -H -R -l {domain} -c 100{drop} {host} {ports.smtp} qm-smtpd\n"
-        f"pop3: tcpserver -H -R -l {domain} -c 40 {host} {ports.pop3}"
+        f"smtp: tcpserver -H -R -l {domain} -b 128 -c 100{drop} {host} {ports.smtp} qm-smtpd\n"
+        f"pop3: tcpserver -H -R -l {domain} -b 128 -c 40 {host} {ports.pop3}"
         f" qm-popup {domain} checkpassword qm-pop3d Maildir\n"
     )
 

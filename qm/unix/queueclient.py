@@ -190,11 +190,11 @@ class Submission:
         return len(piece)
 
     def _cut_off(self, error: OSError) -> Exception:
-        """Why the service takes no more: it may have said so."""
+        """Why the service takes no more: it may have said so.  It has no end of the envelope, so it has no message."""
         try:
             answer = self._line.answer()
         except (Ended, Deferred):
-            answer = door.Answer(queuecode.LOST, b"")
+            answer = door.Answer(queuecode.UNREACHABLE, b"")
         self._streaming = False
         self._line.close()
-        return queuecode.failure(answer.code or queuecode.LOST, f"cut off: {error.strerror}")
+        return queuecode.failure(answer.code or queuecode.UNREACHABLE, f"cut off: {error.strerror}")

@@ -24,7 +24,7 @@ def _subjects(suite: Suite, name: str = "ann") -> list[bytes]:
 
 
 def _nothing_but(suite: Suite, *subjects: bytes) -> None:
-    """The suite still takes mail, and there is no other mail in the mailbox than *subjects*, and nothing in the queue."""
+    """The suite still takes mail, there is no other mail in the mailbox than *subjects*, and nothing in the queue."""
     suite.send(ANN, b"Subject: after\r\n\r\nx\r\n")
     suite.wait_for_mail(len(subjects) + 1)
     suite.wait_until_idle()
@@ -46,7 +46,7 @@ def _peak_bytes(pid: int) -> int:
 # SMTP: commands
 
 
-BAD_BYTES = [b"EHLO a\0b", b"EHLO \x1b[2Jx\x07", b"HELO \x7f", b"MAIL FROM:<a\0@b.example>", b"NOOP \r \r", b"\0", b"\x80\xff"]
+BAD_BYTES = [b"EHLO a\0b", b"EHLO \x1b[2Jx\x07", b"HELO \x7f", b"MAIL FROM:<a\0@b.ex>", b"NOOP \r \r", b"\0", b"\xff"]
 
 
 def test_nul_control_and_8_bit_bytes_in_commands(suite: Suite) -> None:
@@ -127,11 +127,12 @@ def test_a_hundred_thousand_recipients(suite: Suite) -> None:
 GARBAGE = [
     b"MAIL", b"MAIL FROM", b"MAIL FROM:", b"MAIL FROM:<", b"MAIL FROM:<>>", b"MAIL FROM:<a@b", b"MAIL FROM:a b@c",
     b"MAIL FROM:<a@b>SIZE=1", b"MAIL FROM:<a@b> SIZE=x", b"MAIL FROM:<a@b> SIZE=1 SIZE=1", b"MAIL FROM:<a@b> AUTH=<>",
-    b"MAIL FROM:<a@b> BODY=BINARYMIME", b"MAIL TO:<a@b>", b"MAIL FROM:<\xc3\xa4@b.example>", b"MAIL FROM:<a@b> RET=NONE",
-    b"MAIL FROM:<\"a@b>", b"MAIL FROM:<a@b> SIZE=999999999999999999999", b"MAIL FROM:<" + b"a" * 900 + b"@b>",
+    b"MAIL FROM:<a@b> BODY=BINARYMIME", b"MAIL TO:<a@b>", b"MAIL FROM:<\xc3\xa4@b.example>",
+    b"MAIL FROM:<a@b> RET=NONE", b"MAIL FROM:<\"a@b>", b"MAIL FROM:<a@b> SIZE=999999999999999999999",
+    b"MAIL FROM:<" + b"a" * 900 + b"@b>",
 ]  # fmt: skip
 RCPT_GARBAGE = [
-    b"RCPT", b"RCPT TO:", b"RCPT TO:<>", b"RCPT TO:<@>", b"RCPT TO:<ann>", b"RCPT TO:<ann@>", b"RCPT TO:<ann@test.example",
+    b"RCPT", b"RCPT TO:", b"RCPT TO:<>", b"RCPT TO:<@>", b"RCPT TO:<ann>", b"RCPT TO:<ann@>", b"RCPT TO:<ann@test.ex",
     b"RCPT TO:<a\\>@test.example>", b"RCPT TO:<ann@test.example> NOTIFY=NEVER,SUCCESS", b"RCPT TO:<|sh@test.example>",
     b"RCPT TO:<ann@test.example> ORCPT=x", b"RCPT TO:<ann@test.example> X=Y", b"RCPT TO:<../ann@test.example>",
     b"RCPT TO:<ann@test.example@elsewhere.example>", b"RCPT TO:<ann%elsewhere.example@test.example>",
@@ -157,10 +158,11 @@ def test_garbage_in_mail_and_rcpt(suite: Suite) -> None:
 
 def test_pipelined_garbage(suite: Suite) -> None:
     """Lines of any bytes, thousands in one piece, end in a closed session; no line of them is a message."""
-    chance = random.Random(20)  # noqa: S311
+    chance = random.Random(20)
+    begins = [b"", b"MAIL FROM:<", b"RCPT TO:<ann@", b"BDAT 7 "]
     for _ in range(10):
         lines = [chance.randbytes(chance.randrange(200)) for _ in range(2000)]
-        mixed = b"".join(chance.choice([b"", b"MAIL FROM:<", b"RCPT TO:<ann@", b"BDAT 7 "]) + x + b"\r\n" for x in lines)
+        mixed = b"".join(chance.choice(begins) + line + b"\r\n" for line in lines)
         for port in (suite.smtp_port, suite.pop3_port):
             with Dialogue(port) as client:
                 client.pour([mixed])
@@ -171,7 +173,7 @@ def test_pipelined_garbage(suite: Suite) -> None:
 def test_a_web_browser(suite: Suite) -> None:
     """An HTTP request is cut off at its first line; the SMTP in its body is not executed."""
     with Dialogue(suite.smtp_port) as client:
-        client.pour([b"POST / HTTP/1.1\r\nHost: x\r\n\r\n" + BEGIN + b"DATA\r\nSubject: evil\r\n\r\nx\r\n.\r\nQUIT\r\n"])
+        client.pour([b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", BEGIN, b"DATA\r\nSubject: evil\r\n\r\nx\r\n.\r\nQUIT\r\n"])
         assert client.codes(3) == [220, 500, 0]
     _nothing_but(suite)
 
@@ -221,13 +223,16 @@ def test_a_message_of_10_gb(suite: Suite) -> None:
     _nothing_but(suite)
 
 
-LINE_ENDS = (b"\n", b"\r", b"\r\n", b"\0\r\n", b"\r\0\n", b"\n\r", b"\r\r\n", b"\x0b", b"\x0c", b"\xc2\x85", b"\xe2\x80\xa8")
+LINE_ENDS = [b"\n", b"\r", b"\r\n", b"\0\r\n", b"\r\0\n", b"\n\r", b"\r\r\n", b"\x0b", b"\xc2\x85", b"\xe2\x80\xa8"]
 
 
 def _endings() -> list[bytes]:
-    """What some server somewhere takes for the end of a message, but the true one."""
+    """What some server somewhere may take for the end of a message, but the true one."""
     pairs = [first + b"." + last for first in LINE_ENDS for last in LINE_ENDS]
     return [ending for ending in pairs if b"\r\n.\r\n" not in ending]
+
+
+KNOWN = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r.\r\n", b"\r\n.\0\r\n", b"\r\n\0.\r\n"]  # attacks
 
 
 def _smuggle(suite: Suite, number: int, ending: bytes, cut: int) -> bool:
@@ -247,13 +252,13 @@ def _smuggle(suite: Suite, number: int, ending: bytes, cut: int) -> bool:
 
 
 def test_smuggling(suite: Suite) -> None:
-    """Nothing else ends a message: in one segment and in two there is one message afterwards, or none and a closed session.
+    """Nothing else ends a message: in one segment and in two it is one message afterwards, or none and a closed door.
 
     In particular the commands that stand behind the ending, and the message behind those, are never executed.
     """
     taken = []
     for number, ending in enumerate(_endings()):
-        cuts = range(len(ending) + 1) if number < 40 else [0]
+        cuts = range(len(ending) + 1) if ending in KNOWN else [0]
         outcomes = {_smuggle(suite, number, ending, cut) for cut in cuts}
         assert len(outcomes) == 1, ending
         bare = re.search(rb"\r(?!\n)|(?<!\r)\n", ending)
@@ -267,9 +272,17 @@ def test_smuggling(suite: Suite) -> None:
 # clients that do not play along
 
 
+TIMEOUTS = ("timeoutsmtpd", "timeoutdata", "timeoutpop3d")
+
+
 def test_a_client_that_says_nothing(suite: Suite) -> None:
-    """It is left after the time-out, before, in and after a message, before and after login; others are served meanwhile."""
-    for name in ("timeoutsmtpd", "timeoutdata", "timeoutpop3d"):
+    """It is left after the time-out: before and in a message, before and after login; nothing is removed or queued.
+
+    Others are served meanwhile.
+    """
+    suite.send(ANN, b"Subject: kept\r\n\r\nx\r\n")
+    suite.wait_for_mail()
+    for name in TIMEOUTS:
         suite.control(name, "1\n")
     beginnings = [b"", BEGIN, BEGIN + b"DATA\r\n", BEGIN + b"DATA\r\nSubject: x\r\n"]
     smtp = [Dialogue(suite.smtp_port) for _ in beginnings]
@@ -280,30 +293,31 @@ def test_a_client_that_says_nothing(suite: Suite) -> None:
     suite.send(ANN, b"Subject: meanwhile\r\n\r\nx\r\n")
     for client in smtp:
         assert client.rest().splitlines()[-1].startswith(b"421 4.4.2 ")
-    assert pop3[0].rest().count(b"\r\n") == 1
-    assert pop3[1].rest().count(b"\r\n") == 4
+    assert [client.rest().count(b"+OK") for client in pop3] == [1, 4]
     for client in smtp + pop3:
         client.socket.close()
-    for name in ("timeoutsmtpd", "timeoutdata", "timeoutpop3d"):
+    for name in TIMEOUTS:
         suite.control(name, None)
-    _nothing_but(suite, b"meanwhile")
+    _nothing_but(suite, b"kept", b"meanwhile")
 
 
 def test_a_client_that_never_reads(suite: Suite) -> None:
     """It is left after the time-out with what it has asked for; nobody grows, nothing is removed, others are served."""
-    suite.control("timeoutsmtpd", "1\n")
-    suite.control("timeoutpop3d", "1\n")
-    suite.control("maxcommands", "0\n")
     suite.send(ANN, b"Subject: large\r\n\r\n" + (b"x" * 998 + b"\r\n") * 3000)
     suite.wait_for_mail()
-    with Dialogue(suite.pop3_port, receive_buffer=4096) as deaf, Dialogue(suite.smtp_port, receive_buffer=4096) as other:
+    for name in TIMEOUTS:
+        suite.control(name, "1\n")
+    suite.control("maxcommands", "0\n")
+    ports = suite.pop3_port, suite.smtp_port
+    with Dialogue(ports[0], receive_buffer=4096) as deaf, Dialogue(ports[1], receive_buffer=4096) as other:
         deaf.say(b"USER ann\r\nPASS secret\r\nDELE 1\r\nRSET\r\n" + b"RETR 1\r\n" * 10 + b"DELE 1\r\nQUIT\r\n")
+        assert other.reply().startswith(b"220 ")
         (smtpd,) = other.holders(suite.pids())
         other.pour(b"HELP\r\n" * 10_000 for _ in range(1000))
         assert _peak_bytes(smtpd) < SMALL
-        suite.wait_for_log(r"qm-pop3d: ann from 127\.0\.0\.1: (timed out|connection lost), retrieved .*, removed 0, left 1")
+        suite.wait_for_log(r"qm-pop3d: ann from 127\.0\.0\.1: timed out, retrieved .*, removed 0, left 1")
         suite.wait_for_log(r"qm-smtpd: \d+ end how=timeout")
-    for name in ("timeoutsmtpd", "timeoutpop3d"):
+    for name in TIMEOUTS:
         suite.control(name, None)
     _nothing_but(suite, b"large")
 
@@ -316,8 +330,8 @@ def test_nonsense_for_dele_and_the_others(suite: Suite) -> None:
     for number in range(2):
         suite.send(ANN, b"Subject: %d\r\n\r\nx\r\n" % number)
     suite.wait_for_mail(2)
-    numbers = [b"", b" ", b" 0", b" 3", b" -1", b" +1", b" 1.0", b" 1 2", b" 0x1", b" one", b" 99999999999999999999", b" 1\0",
-               b" \xc2\xb9", b" \xd9\xa1", b" 1_0", b"\t1", b" " + b"9" * 490, b" 1;DELE 2"]  # fmt: skip
+    numbers = [b"", b" ", b" 0", b" 3", b" -1", b" +1", b" 1.0", b" 1 2", b" 0x1", b" one", b" 99999999999999999999"]
+    numbers += [b" 1\0", b" \xc2\xb9", b" \xd9\xa1", b" 1_0", b"\t1", b" " + b"9" * 490, b" 1;DELE 2"]
     with Dialogue(suite.pop3_port) as client:
         client.say(b"USER ann\r\nPASS secret\r\n")
         assert [client.line()[:3] for _ in range(3)] == [b"+OK"] * 3
@@ -333,7 +347,7 @@ def test_nonsense_for_dele_and_the_others(suite: Suite) -> None:
 
 
 def test_retr_while_another_program_deletes(suite: Suite) -> None:
-    """A message that vanishes while it is sent still arrives whole; afterwards it is an error, and the rest is there."""
+    """A message that vanishes while it is sent arrives whole; afterwards it is an error, and the rest is there."""
     body = b"".join(b"%070d\r\n" % number for number in range(100_000))
     suite.send(ANN, b"Subject: 1\r\n\r\n" + body)
     suite.wait_for_mail()

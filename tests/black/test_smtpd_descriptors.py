@@ -471,7 +471,7 @@ def test_warm(home: Home) -> None:
 
 @pytest.mark.needs_root
 def test_root_does_not_read_the_network(home: Home) -> None:
-    """Started by root without another user, smtpd is qmaild for good before it says a word (no network byte is parsed as root)."""
+    """Started by root without another user, smtpd is qmaild for good before it says a word."""
     smtpd = home.start()
     assert smtpd.hear().startswith(b"220 ")
     status = Path(f"/proc/{smtpd.process.pid}/status").read_text()

@@ -226,7 +226,7 @@ class Suite:
     def queue(self, message: bytes, envelope: bytes) -> int:
         """Run qm-queue with *message* on descriptor 0 and *envelope* on 1; its exit code."""
         reader, writer = os.pipe()
-        with subprocess.Popen(  # noqa: S603
+        with subprocess.Popen(
             ["/usr/bin/python3", "-bb", "-IS", str(BIN / "qm-queue")],
             env=self.env,
             cwd="/",
