@@ -1,6 +1,7 @@
 """bin/bench: run the benchmarks and print the rows of RESULTS.md.
 
-    bin/bench [road|pop3|memory|backlog]... [--rounds N] [--messages N] [--sessions N] [--backlog N]
+    bin/bench [road|relay|domains|pop3|memory|backlog]... [--rounds N] [--messages N] [--domains N]
+        [--sessions N] [--backlog N]
 
 Needs root and Debian's postfix and dovecot-pop3d.  Nothing is asserted: it prints what it measured.
 """
@@ -8,20 +9,23 @@ Needs root and Debian's postfix and dovecot-pop3d.  Nothing is asserted: it prin
 import argparse
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import qm
-from bench import limits, peers, pop3, road
+from bench import limits, peers, pop3, relay, road
 
 
 def _heading(words: Sequence[str]) -> str:
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
+    models = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE) or ["unknown"]
     return "\n".join([
         f"## {time.strftime('%Y-%m-%d')}: bin/bench {' '.join(words)}",
         "",
-        f"{os.cpu_count()} cores, {model}; Linux {platform.release()}; Python {platform.python_version()}; qm {qm.__version__};",
-        f"postfix {peers.version('postconf', '-hd', 'mail_version')}; dovecot {peers.version('dovecot', '--version')}",
+        f"{os.cpu_count()} cores, {models[0]}; Linux {platform.release()}; Python {platform.python_version()};",
+        f"qm {qm.__version__}; postfix {peers.version('postconf', '-hd', 'mail_version')};",
+        f"dovecot {peers.version('dovecot', '--version')}",
         "",
         "| measured | qm | peer | qm / peer, median (range) |",
         "|---|---|---|---|",
@@ -30,9 +34,10 @@ def _heading(words: Sequence[str]) -> str:
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench")
-    parser.add_argument("what", nargs="*", choices=["road", "pop3", "memory", "backlog", []])
+    parser.add_argument("what", nargs="*", choices=["road", "relay", "domains", "pop3", "memory", "backlog", []])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=2000)
+    parser.add_argument("--domains", type=int, default=1000)
     parser.add_argument("--sessions", type=int, default=800)
     parser.add_argument("--backlog", type=int, default=100_000)
     chosen = parser.parse_args(list(words))
@@ -43,6 +48,8 @@ def main(words: Sequence[str]) -> int:
     say: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731
     everything: dict[str, Callable[[], None]] = {
         "road": lambda: road.run(chosen.rounds, chosen.messages, say),
+        "relay": lambda: relay.run(chosen.rounds, chosen.messages, say),
+        "domains": lambda: relay.domains(chosen.domains, say),
         "pop3": lambda: pop3.run(chosen.rounds, chosen.sessions, say),
         "memory": lambda: limits.memory(say),
         "backlog": lambda: limits.backlog(chosen.backlog, say),

@@ -1,6 +1,7 @@
 """Private instances of the peers: Debian's Postfix and Dovecot, in their default modes, on ports that the kernel chose.
 
-Both keep their fsync, and both write a log, as the suite does.  They run as root and drop as they always do; mail is of uid MAIL_UID.
+Both keep their fsync, and both write a log, as the suite does.  They run as root and drop as they always do; mail is
+of uid MAIL_UID.
 """
 
 import os
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,6 +26,7 @@ class Peer(NamedTuple):
     port: int
     maildir: Path
     pid: int  # the root of its processes
+    queue: tuple[Path, ...] = ()  # where messages wait
 
 
 def free_port() -> int:
@@ -64,12 +66,18 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def qm(service: str = "smtp") -> Iterator[tuple[Suite, Peer]]:
+def qm(
+    service: str = "smtp", controls: Mapping[str, str] = {}, env: Mapping[str, str] = {}
+) -> Iterator[tuple[Suite, Peer]]:
     with folder() as path:
-        suite = Suite(path / "home").start()
+        suite = Suite(path / "home")
+        for name, text in controls.items():
+            suite.control(name, text)
+        suite.env.update(env)
+        suite.start()
         try:
-            root = suite.supervisor_pid
-            yield suite, Peer("qm", suite.port(service), suite.maildir("ann"), root)
+            queue = tuple(suite.home / "queue" / name for name in ("new", "cur"))
+            yield suite, Peer("qm", suite.port(service), suite.maildir("ann"), suite.supervisor_pid, queue)
         finally:
             suite.stop()
 
@@ -112,7 +120,8 @@ def _master_cf(port: int) -> str:
 
 
 @contextmanager
-def postfix() -> Iterator[Peer]:
+def postfix(more: str = "") -> Iterator[Peer]:
+    """*more* are lines for main.cf."""
     with folder() as home:
         port = free_port()
         config = home / "config"
@@ -121,19 +130,20 @@ def postfix() -> Iterator[Peer]:
         shutil.chown(home / "data", "postfix", "postfix")
         (home / "queue").mkdir()
         maildir = make_maildir(home / "mail" / "ann" / "Maildir")
-        (config / "main.cf").write_text(_MAIN_CF.format(home=home, domain=DOMAIN, uid=MAIL_UID))
+        (config / "main.cf").write_text(_MAIN_CF.format(home=home, domain=DOMAIN, uid=MAIL_UID) + more)
         (config / "master.cf").write_text(_master_cf(port))
         for name in ("dynamicmaps.cf", "postfix-files"):
             if Path("/etc/postfix", name).exists():
                 shutil.copy(Path("/etc/postfix", name), config)
         for verb in ("check", "start"):
-            subprocess.run(["postfix", "-c", str(config), verb], check=True, capture_output=True)  # noqa: S603, S607
+            subprocess.run(["postfix", "-c", str(config), verb], check=True, capture_output=True)  # noqa: S607
         try:
             wait_until(lambda: _listens(port))
             pid = int((home / "queue" / "pid" / "master.pid").read_text())
-            yield Peer("postfix", port, maildir, pid)
+            queue = tuple(home / "queue" / name for name in ("maildrop", "incoming", "active", "deferred"))
+            yield Peer("postfix", port, maildir, pid, queue)
         finally:
-            subprocess.run(["postfix", "-c", str(config), "stop"], check=False, capture_output=True)  # noqa: S603, S607
+            subprocess.run(["postfix", "-c", str(config), "stop"], check=False, capture_output=True)  # noqa: S607
             wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
@@ -179,7 +189,7 @@ def dovecot(passwords: dict[str, str]) -> Iterator[Peer]:
             os.chown(home / "mail" / user, MAIL_UID, MAIL_UID)
             make_maildir(home / "mail" / user / "Maildir")
         (home / "dovecot.conf").write_text(_DOVECOT_CONF.format(home=home, port=port, uid=MAIL_UID))
-        process = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")])  # noqa: S603, S607
+        process = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")])  # noqa: S607
         try:
             wait_until(lambda: _listens(port))
             yield Peer("dovecot", port, home / "mail", process.pid)
@@ -191,7 +201,7 @@ def dovecot(passwords: dict[str, str]) -> Iterator[Peer]:
 def version(*command: str) -> str:
     """The first line of what *command* prints."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return "not installed"
     return (done.stdout or done.stderr).splitlines()[0] if done.stdout or done.stderr else "unknown"

@@ -21,6 +21,7 @@ from qm.errors import Temporary
 from qm.wire.mboxrd import Quoter
 
 LOCK_S: Final = 30.0  # qmail.md 13.7
+_OPENINGS: Final = 10  # of a file that others keep replacing
 SEARCH_MAX: Final = 1 << 30  # bytes at the end of a file that are searched for an earlier delivery of the same message
 _WRITE: Final = 262144  # bytes that are gathered for one write
 _KEY_MAX: Final = 2048  # bytes that tell a message: its Received line has an ID
@@ -53,8 +54,12 @@ class Delivery:
 def _open(delivery: Delivery) -> None:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     delivery.fd = os.open(delivery.path, flags, 0o600)
-    if not stat.S_ISREG(os.fstat(delivery.fd).st_mode):
-        raise Temporary("The mbox is not a regular file.", detail=os.fsdecode(delivery.path), status="2.1")
+    check_regular(delivery.fd, delivery.path)
+
+
+def check_regular(fd: int, path: bytes) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise Temporary("The mbox is not a regular file.", detail=os.fsdecode(path), status="2.1")
 
 
 def _alarm(signum: int, frame: object) -> NoReturn:
@@ -73,25 +78,38 @@ def _limit(limit_s: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _lock(delivery: Delivery) -> None:
+def lock(fd: int, path: bytes) -> bool:
+    """Lock the mbox on *fd*; False if it can have no lock.  Raises Temporary when another has had it for LOCK_S."""
     try:
-        fcntl.flock(delivery.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        delivery.locked = True
-    except BlockingIOError:
-        _wait_for_lock(delivery)
-    except OSError:
-        pass  # no locks on this file system: unlocked, as qmail
-
-
-def _wait_for_lock(delivery: Delivery) -> None:
-    try:
-        with _limit(LOCK_S):
-            fcntl.flock(delivery.fd, fcntl.LOCK_EX)
-        delivery.locked = True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with _limit(LOCK_S):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        return True
     except TimeoutError as error:
-        raise Temporary(f"The mbox was locked for {LOCK_S:.0f} seconds.", detail=os.fsdecode(delivery.path)) from error
+        raise Temporary(f"The mbox was locked for {LOCK_S:.0f} seconds.", detail=os.fsdecode(path)) from error
     except OSError:
-        pass  # as in _lock
+        return False
+
+
+def is_replaced(fd: int, path: bytes) -> bool:
+    """Whether the file on *fd* is *path* no more: who had the lock, as maildir2mbox, may have put another there."""
+    try:
+        return not os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return True
+
+
+def _lock(delivery: Delivery) -> None:
+    for _ in range(_OPENINGS):
+        delivery.locked = lock(delivery.fd, delivery.path)  # else unlocked, as qmail
+        if not is_replaced(delivery.fd, delivery.path):
+            return
+        os.close(delivery.fd)
+        delivery.fd, delivery.locked = -1, False
+        _open(delivery)
+    raise Temporary("The mbox keeps being replaced.", detail=os.fsdecode(delivery.path))
 
 
 def _measure(delivery: Delivery) -> None:
@@ -129,16 +147,16 @@ def _resume(delivery: Delivery) -> None:
     delivery.delivered = True
 
 
-def _gap(delivery: Delivery) -> bytes:
-    """What another writer's cut message lacks, so that our From_ line is one."""
-    tail = os.pread(delivery.fd, 2, max(0, delivery.end - 2))
-    return b"" if not delivery.end or tail == b"\n\n" else b"\n" if tail.endswith(b"\n") else b"\n\n"
+def gap(fd: int, end: int) -> bytes:
+    """What another writer's cut message, at the *end* of the file on *fd*, lacks, so that a From_ line is one."""
+    tail = os.pread(fd, 2, max(0, end - 2))
+    return b"" if not end or tail == b"\n\n" else b"\n" if tail.endswith(b"\n") else b"\n\n"
 
 
 def _write(delivery: Delivery) -> None:
     if delivery.delivered:
         return
-    data = _gap(delivery) + delivery.from_line
+    data = gap(delivery.fd, delivery.end) + delivery.from_line
     for piece in delivery.pieces():
         data += piece
         if len(data) >= _WRITE:

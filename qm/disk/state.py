@@ -58,11 +58,11 @@ def format_line(outcome: Outcome) -> bytes:
     return numbers + b"\t".join(map(_field, texts)) + b"\n"
 
 
-def parse(data: bytes) -> Iterator[Outcome]:
-    """The outcomes of a state file; a line that is none of ours, or has no LF, is passed over."""
-    for line in data[: data.rfind(b"\n") + 1].split(b"\n"):
-        fields = line.split(b"\t")
-        if len(fields) != _FIELDS or fields[2] not in _LETTERS:
+def parse(lines: Iterable[bytes]) -> Iterator[Outcome]:
+    """The outcomes of a state file's lines; one that is none of ours, or has no LF, is passed over."""
+    for line in lines:
+        fields = line.rstrip(b"\n").split(b"\t")
+        if len(fields) != _FIELDS or fields[2] not in _LETTERS or not line.endswith(b"\n"):
             continue
         numbers = fields[0], fields[1], fields[3]
         if not all(n.isdigit() and len(n) < 20 for n in numbers):
@@ -72,25 +72,28 @@ def parse(data: bytes) -> Iterator[Outcome]:
         yield Outcome(at_s, recipient, fields[2].upper(), next_s, text, status, mta, diagnostic, fields[2] == b"k")
 
 
-def load(path: bytes) -> list[Outcome]:
-    """What the state file says; no file, nothing.  Raises OSError."""
+def read(path: bytes) -> Iterator[Outcome]:
+    """What the state file says, as it is asked for: there may be many lines.  No file, nothing.  Raises OSError."""
     try:
         with open(path, "rb") as file:
-            return list(parse(file.read()))
+            yield from parse(file)
     except FileNotFoundError:
-        return []
+        return
 
 
-def append(path: bytes, directory_fd: int, outcomes: Iterable[Outcome], *, durable: bool) -> None:
-    """Add *outcomes*; with *durable* they survive a crash once this returns, the file's name included.
+def append(
+    path: bytes, directory_fd: int, outcomes: Iterable[Outcome], *, durable: bool, named: bool = False
+) -> None:
+    """Add *outcomes*; with *durable* they survive a crash once this returns.
 
+    The file's name survives too, by a sync of its directory, unless the caller knows that it is *named* on disk.
     A deferral need not be durable: if it is lost the message is tried again sooner.
     Raises OSError; what was written of the lines is taken back, as far as that can be.
     """
     data = b"".join(map(format_line, outcomes))
-    fd, fresh = _open(path)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        size = 0 if fresh else os.fstat(fd).st_size
+        size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             data = b"\n" + data  # a crash has cut the last line short
         if os.write(fd, data) != len(data):
@@ -100,13 +103,5 @@ def append(path: bytes, directory_fd: int, outcomes: Iterable[Outcome], *, durab
             os.fdatasync(fd)
     finally:
         os.close(fd)
-    if fresh and durable:
+    if durable and not named:
         os.fsync(directory_fd)
-
-
-def _open(path: bytes) -> tuple[int, bool]:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
-    try:
-        return os.open(path, flags), False
-    except FileNotFoundError:
-        return os.open(path, flags | os.O_CREAT, 0o640), True

@@ -27,7 +27,7 @@ from qm.disk.message import write_all
 from qm.local import session
 from qm.local.policy import Job
 from qm.unix import log
-from qm.unix.program import Argv, Env, Usage, home, program
+from qm.unix.program import Argv, Env, Usage, home_from_here, program
 from qm.unix.queueclient import QueueClient
 from qm.wire import queueid
 from qm.wire.record import Malformed, number, unpack
@@ -37,21 +37,9 @@ _FIELDS: Final = 11  # of a worker's record
 _NUMBER_MAX: Final = 1 << 31
 
 
-def _qm_home(env: Mapping[bytes, bytes]) -> bytes:
-    """qm's home, as seen from the current directory.
-
-    A user's home below it is left upwards: the user may be unable to search what is above qm's home.
-    """
-    path = home(dict(env)).rstrip(b"/")
-    here = os.getcwdb()
-    if here.startswith(path + b"/"):
-        return b"/".join([b".."] * here[len(path) :].count(b"/"))
-    return path
-
-
 def _program_limit_s(env: Mapping[bytes, bytes]) -> float:
     try:
-        return Controls(("timeoutprogram",), os.fsdecode(_qm_home(env) + b"/control")).number("timeoutprogram")
+        return Controls(("timeoutprogram",), os.fsdecode(home_from_here(env) + b"/control")).number("timeoutprogram")
     except BadControl as error:
         if not isinstance(error.__cause__, PermissionError):  # a user need not be allowed to read it
             log.warning(session.NAME, f"{error.detail}; using the default")
@@ -63,7 +51,7 @@ def _program_limit_s(env: Mapping[bytes, bytes]) -> float:
 def _tools(env: Mapping[bytes, bytes]) -> session.Tools:
     return session.Tools(
         env=env,
-        queue=lambda: QueueClient(_qm_home(env) + b"/queue/socket"),
+        queue=lambda: QueueClient(home_from_here(env) + b"/queue/socket"),
         program_limit_s=lambda: _program_limit_s(env),
     )
 

@@ -4,6 +4,7 @@ The server is a stranger: every wait has a deadline (RFC 5321 4.5.3.2), every bu
 is more than a failure of the delivery in hand.
 """
 
+import errno
 import socket
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from qm.wire.smtpclient import Answer, Client, Step
 
 READ_MAX: Final = 65536  # bytes taken at once
 CLOSING: Final = 421  # RFC 5321 3.8
+_OUR_TROUBLE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 PARTING_S: Final = 1.0  # how long a last word of a server that has closed is waited for
 
 
@@ -62,20 +64,15 @@ class Stale(Exception):
 
 def connect(peer: Peer, port: int, timeout_s: int) -> socket.socket:
     """Raises Unreachable; Temporary if it is our own trouble."""
-    family = socket.AF_INET6 if b":" in peer.address else socket.AF_INET
     try:
-        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    except OSError as error:
-        raise Temporary("Unable to make a socket.", detail=error.strerror or "") from error
-    try:
+        connection = socket.create_connection((peer.address.decode(), port), timeout_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(timeout_s)
-        connection.connect((peer.address.decode(), port))
+    except TimeoutError as error:  # also the kernel's own ETIMEDOUT
+        raise Unreachable("connection timed out", silent=True) from error
     except OSError as error:
-        connection.close()
-        silent = isinstance(error, TimeoutError)  # also the kernel's own ETIMEDOUT
-        why = "connection timed out" if silent else (error.strerror or "no connection").lower()
-        raise Unreachable(why, silent=silent) from error
+        if error.errno in _OUR_TROUBLE:
+            raise Temporary("Unable to make a connection.", detail=error.strerror or "") from error
+        raise Unreachable((error.strerror or "no connection").lower(), silent=False) from error
     return connection
 
 

@@ -1,7 +1,7 @@
 """What it means that nobody of a destination served us.  Pure.
 
 It is for ever only if every address was tried, reached, and said so with 5xx: one server that turns us away is not the
-destination's last word while another one was silent or busy.
+destination's last word while another one was silent or busy.  A relay that turns us away is a matter between us and it.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ class Miss(NamedTuple):
     reached: bool
 
 
-def unserved(misses: Sequence[Miss], addresses: int) -> tuple[Result, Health]:
+def unserved(misses: Sequence[Miss], addresses: int, *, relay: bool) -> tuple[Result, Health]:
     """The result for every recipient; those of the *addresses* that are no miss have timed out lately."""
     reached = [miss for miss in misses if miss.reached]
     if not reached:
         return _dead(misses), Health.DEAD
     refusals = [miss for miss in misses if miss.reply is not None and miss.reply.permanent]
-    letter = b"D" if len(refusals) == addresses else b"Z"
+    letter = b"D" if len(refusals) == addresses and not relay else b"Z"
     peer, saying, reply, _ = next((miss for miss in reached if miss.reply is not None), reached[-1])
     if reply is None:
         return failure(b"Z", saying % peer.address, b"4.4.2", peer), Health.BUSY

@@ -19,12 +19,14 @@ from qm.remote.session import Lost, Session, Stale, Unreachable, Unserved, conne
 from qm.remote.settings import Config, Settings
 from qm.remote.unserved import Miss, unserved
 from qm.remote.words import Peer, failure
+from qm.unix import log
 from qm.unix.interfaces import own_addresses
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
 from qm.wire.record import Malformed
 from qm.wire.remotejob import Report, Route, pack_report, pack_route, unpack_job, unpack_route
 from qm.wire.smtproute import Destination
 
+NAME: Final = b"qm-remote"
 _RANDOM: Final = SystemRandom()  # workers are forked: a generator of Python's own would say the same in all of them
 
 
@@ -84,6 +86,8 @@ class Worker:
             health = Health.BUSY if isinstance(error, policy.NoRoute) else Health.UNKNOWN
             letter = b"D" if isinstance(error, Permanent) else b"Z"
             rest = failure(letter, error.public.encode("ascii", "backslashreplace"), error.status.encode())
+            if error.detail:
+                log.warning(NAME, str(error))
         else:
             rest = failure(b"Z", b"Nothing became of this delivery.", b"4.3.0")
         every = tuple(results.get(place, rest) for place in range(len(delivery.recipients)))
@@ -139,7 +143,8 @@ class Worker:
                 misses.append(Miss(peer, error.saying, error.reply, reached=True))
             except Lost as error:
                 misses.append(Miss(peer, b"Connected to %b but " + error.why + b".", None, reached=True))
-        raise _NotServed(*unserved(misses, sum(len(host.addresses) for host in hosts)))
+        addresses = sum(len(host.addresses) for host in hosts)
+        raise _NotServed(*unserved(misses, addresses, relay=self._destination.relay))
 
     def _try(self, peer: Peer, settings: Settings) -> Session:
         """A session with *peer*; raises Unreachable, Unserved, Lost."""

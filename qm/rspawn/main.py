@@ -1,9 +1,9 @@
 """rspawn: give each delivery to another host to a worker that talks SMTP (qmail-rspawn).
 
-Reads:   fd 0 (records from send, with the message's descriptor), control/{concurrencyremote,remoteidle,smtproutes}; its
-         workers read what remote reads
+Reads:   fd 0 (records from send, with the message's descriptor), run/rspawn (questions of tcpto and tcpok),
+         control/{concurrencyremote,remoteidle,smtproutes}; its workers read what remote reads
 Env:     QMAILREMOTE (a program in the place of qm-remote), QMREADY (a descriptor that gets one byte when it serves)
-Writes:  fd 0 (reports), fd 2 (log)
+Writes:  fd 0 (reports), run/rspawn (answers), fd 2 (log)
 As:      qmailr; the process itself parses send's records and nothing else
 Exits:   0 when send has gone, or after SIGTERM, once the deliveries have ended; 100 usage; 111 trouble
 See:     qm-rspawn(8), qmail.md sections 9, 11; docs/INTERNALS.md 1.6.1, 1.6.2
@@ -18,7 +18,7 @@ from typing import Final
 
 from qm import errors
 from qm.disk.control import Controls
-from qm.rspawn import foreign
+from qm.rspawn import door, foreign
 from qm.rspawn.session import CONTROLS, Spawner
 from qm.unix import chain, privs
 from qm.unix.program import Argv, Env, Usage, program, ready
@@ -31,6 +31,7 @@ def main(argv: Argv, env: Env) -> int:
     if len(argv) != 1:
         raise Usage("usage: qm-rspawn")
     os.umask(0o077)
+    listener = door.listen()
     if b"QMAILREMOTE" in env:
         entrance = foreign.entrance(env[b"QMAILREMOTE"], env)
         privs.become(privs.role("qmailr"))
@@ -38,7 +39,7 @@ def main(argv: Argv, env: Env) -> int:
         remote = chain.entrance(b"qm-remote")  # imports what workers need, while we may still read it
         privs.become(privs.role("qmailr"))
         entrance = remote()
-    spawner = Spawner(socket.socket(fileno=os.dup(0)), entrance, Controls(CONTROLS))
+    spawner = Spawner(socket.socket(fileno=os.dup(0)), entrance, Controls(CONTROLS), listener)
     ready(env)
     spawner.run()
     return errors.OK

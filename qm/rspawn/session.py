@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from qm.disk.control import Controls
+from qm.rspawn.door import Door
 from qm.rspawn.memory import Routes, Silent
 from qm.unix import fds, log
 from qm.unix.chain import Work
@@ -43,7 +44,13 @@ def limits(controls: Controls) -> Limits:
 
 
 class Spawner:
-    def __init__(self, channel: socket.socket, entrance: Callable[[Destination], Work], controls: Controls) -> None:
+    def __init__(
+        self,
+        channel: socket.socket,
+        entrance: Callable[[Destination], Work],
+        controls: Controls,
+        listener: socket.socket | None = None,
+    ) -> None:
         smtproute.check(controls.table("smtproutes"))
         self._channel = channel
         channel.setblocking(False)
@@ -53,6 +60,8 @@ class Spawner:
         self._pool: Pool[Destination] = Pool(self._loop, b"qm-remote", entrance, limits(controls), rekey=True)
         self._routes = Routes()
         self._silent = Silent()
+        if listener is not None:
+            Door(self._loop, listener, self._silent)
         self._held: _Order | None = None  # there was no worker for it: nothing more is read
         self._outcomes = deque[bytes]()  # that send has not taken yet
         self._reading = False

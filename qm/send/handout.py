@@ -1,4 +1,4 @@
-"""What a delivering process gets of a message: its bytes, read-only, at offset 0; never the envelope (DESIGN 4).
+"""What a delivering process gets of a message: its bytes, read-only, at offset 0; never the envelope.
 
 A small message is copied at once to a sealed memfd.  A large one goes to an unlinked file in queue/tmp, a piece in
 each turn of the loop, so that 50 MiB hold up nobody.  The CRC is checked while copying: a damaged message is never

@@ -5,6 +5,7 @@ lost costs nothing: new/ is read at the start and every SCAN_S; a false one cost
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
@@ -30,23 +31,41 @@ class Intake:
         self._loop = loop
         self._arrived = arrived
         self._rest = b""
+        self._told: deque[bytes] = deque()  # names from the trigger that have not been looked at
         self._fd = os.open(queue.TRIGGER, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # our own write end: no end of file
         self._scanning: Iterator[bytes] | None = None
         self._kind = FOUND  # of what the scan that is going on finds
         self._timer = loop.after(0.0, self.scan)
-        loop.watch(self._fd, self._triggered)
+        self._listening = self._stopped = False
+        self._listen(True)
 
     def _triggered(self) -> None:
         data = os.read(self._fd, PIPE_SIZE)
         names = (self._rest + data).split(b"\n")
         self._rest = names.pop()[-64:]
-        for name in names:
+        self._told.extend(names)
+        if len(data) > PIPE_SIZE // 2:
+            self.scan()  # writers never wait: names may not have found room
+        self._take_told()
+
+    def _take_told(self) -> None:
+        """A batch of what the trigger told; while there is more, nothing is read from it."""
+        for _ in range(min(BATCH, len(self._told))):
+            name = self._told.popleft()
             if queueid.valid(name):
                 self._take(name)
             elif name.strip(b"\0"):
                 self.scan()  # somebody pokes by hand
-        if len(data) > PIPE_SIZE // 2:
-            self.scan()  # writers never wait: names may not have found room
+        if self._told:
+            self._loop.after(0.0, self._take_told)
+        self._listen(not self._told and not self._stopped)
+
+    def _listen(self, wanted: bool) -> None:
+        if wanted and not self._listening:
+            self._loop.watch(self._fd, self._triggered)
+        elif self._listening and not wanted:
+            self._loop.unwatch(self._fd)
+        self._listening = wanted
 
     def _take(self, name: bytes) -> None:
         """Move a message to cur/; it is ours from then on."""
@@ -87,7 +106,9 @@ class Intake:
 
     def stop(self) -> None:
         """Take nothing any more: what comes stays in new/."""
-        self._loop.unwatch(self._fd)
+        self._stopped = True
+        self._told.clear()
+        self._listen(False)
         self._timer.cancel()
 
 

@@ -1,13 +1,14 @@
 """The memory of a message: what happened to its recipients, written before it counts.
 
 A success or failure of a message with several recipients is durable in queue/state before send acts on it.  A
-message whose recipients all succeeded at its first try needs no memory: its file is unlinked and that is all. 
+message whose recipients all succeeded at its first try needs no memory: its file is unlinked and that is all.
 Nothing is ever forgotten because a disk is full: what cannot be written stays here, holds the message, and is tried
 again.
 """
 
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +20,7 @@ from qm.unix.loop import Loop
 
 NAME: Final = b"qm-send"
 AGAIN_S: Final = 10.0  # between two tries to write what could not be written
+TURN_S: Final = 0.005  # of writing in one turn of the loop
 
 
 def _path(directory: str, name: bytes) -> bytes:
@@ -41,15 +43,21 @@ class Ledger:
         message.unsaved.append(outcome)
         self._dirty[message] = None
 
-    def flush(self) -> list[Message]:
-        """Write what was noted; the messages whose outcomes now count."""
-        written = []
+    def flush(self, limit_s: float = TURN_S) -> list[Message]:
+        """Write what was noted, for about *limit_s*; the messages whose outcomes now count."""
+        until_s = time.monotonic() + limit_s
+        written: list[Message] = []
+        failed: list[Message] = []
         for message in self._dirty:
-            if self._needless(message) or self._save(message):
-                written.append(message)
-        for message in written:
+            (written if self._needless(message) or self._save(message) else failed).append(message)
+            if time.monotonic() > until_s:
+                break
+        for message in (*written, *failed):
             del self._dirty[message]
         if self._dirty:
+            self._loop.after(0.0, self._soon)
+        if failed:
+            self._dirty.update(dict.fromkeys(failed))  # after the others
             self._loop.after(AGAIN_S, self._soon)
         return written
 
@@ -66,7 +74,8 @@ class Ledger:
     def _save(self, message: Message) -> bool:
         durable = any(o.letter != b"Z" for o in message.unsaved)
         try:
-            state.append(_path(queue.STATE, message.id), self._state_fd, message.unsaved, durable=durable)
+            path = _path(queue.STATE, message.id)
+            state.append(path, self._state_fd, message.unsaved, durable=durable, named=message.is_named)
         except OSError as error:
             if not self._alerted:
                 log.alert(NAME, f"cannot write {queue.STATE}/{message.id.decode()}: {error.strerror}; trying again")
@@ -74,6 +83,7 @@ class Ledger:
             return False
         self._alerted = False
         message.has_state = True
+        message.is_named = message.is_named or durable
         message.unsaved.clear()
         return True
 

@@ -2,11 +2,11 @@
 
 from typing import Final
 
+from qm.disk.state import Outcome
 from qm.send.message import Message, Recipient
 from qm.send.policy import printable
 from qm.send.schedule import Turns
 from qm.unix import log
-from qm.wire.delivery import Result
 
 NAME: Final = b"qm-send"
 _WORD: Final = {b"K": b"success", b"Z": b"deferral", b"D": b"failure"}
@@ -40,8 +40,8 @@ class Logbook:
         where = b"local" if recipient.is_local else b"remote"
         self._say(b"starting delivery %d: msg %b to %b %b" % (number, message.id, where, printable(recipient.address)))
 
-    def ended(self, number: int, result: Result) -> None:
-        self._say(b"delivery %d: %b: %b" % (number, _WORD[result.letter], printable(result.text[:TEXT_MAX])))
+    def ended(self, number: int, outcome: Outcome) -> None:
+        self._say(b"delivery %d: %b: %b" % (number, _WORD[outcome.letter], printable(outcome.text[:TEXT_MAX])))
 
     def bounce(self, name: bytes, report: bytes) -> None:
         self._say(b"bounce msg %b qp %b" % (name, report))

@@ -8,7 +8,7 @@ Writes:  fd 0, fd 1, fd 2 (log), names in queue/{new,cur,bad}, queue/state, neve
 Asks:    the queue's door, once for each report
 As:      qmails
 Exits:   0 after SIGTERM, once its deliveries have ended; 111 trouble, or a spawner was lost
-See:     qm-send(8), qmail.md section 7; DESIGN section 4
+See:     qm-send(8), qmail.md section 7; docs/INTERNALS.md 2
 
 SIGALRM makes everything due now; SIGHUP reads the control files again.
 """

@@ -3,12 +3,14 @@
 import heapq
 import os
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 from qm.disk.queuefile import QueueFile
 from qm.disk.state import Outcome
 from qm.send.handout import Handout
+
+Clock = Callable[[], float]  # seconds since 1970, as time.time
 
 UNDECIDED: Final = b""  # a recipient's letter before its first outcome; after: K, Z or D
 
@@ -45,8 +47,8 @@ class Message:
     """A queue file that is open for a try; forgotten at the try's end."""
 
     __slots__ = (
-        "id", "fd", "file", "born_s", "started_s", "again", "dying", "recipients", "waiting", "in_flight", "handout",
-        "unsaved", "has_state", "reported", "warned",
+        "id", "fd", "file", "born_s", "started_s", "again", "dying", "recipients", "heaviest", "waiting", "in_flight",
+        "handout", "unsaved", "has_state", "is_named", "reported", "warned",
     )  # fmt: skip
 
     def __init__(self, name: bytes, fd: int, file: QueueFile, started_s: int, again: bool) -> None:
@@ -58,11 +60,13 @@ class Message:
         self.again = again  # an earlier try was made: it may have ended without our knowing
         self.dying = False  # this is the last try
         self.recipients: list[Recipient] = []
+        self.heaviest = 1  # the largest `weight` of a recipient in a delivery's record
         self.waiting = 0  # recipients of this try without an outcome
         self.in_flight = 0  # deliveries that a spawner has
         self.handout: Handout | None = None
         self.unsaved: list[Outcome] = []
         self.has_state = False  # there is a state file
+        self.is_named = False  # and its name is durable, for all that we know
         self.reported = False  # the reports of its end are in the queue
         self.warned = False  # so is the delay warning
 

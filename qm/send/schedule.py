@@ -1,4 +1,4 @@
-"""When a message is tried again, and whose turn it is (qmail.md 7.6; DESIGN section 4).
+"""When a message is tried again, and whose turn it is (qmail.md 7.6; docs/INTERNALS.md 2.1).
 
 Pure: whoever calls passes the time in.  Deliveries are given out fairly: messages take turns, so that one with
 10,000 recipients holds up nobody; a destination has its own limit, which grows with success and shrinks with
@@ -6,7 +6,7 @@ failure, as Postfix's queue manager does.
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from math import isqrt
 from typing import Final, Generic, TypeVar
 
@@ -26,16 +26,18 @@ def next_try_s(born_s: int, started_s: int, skip: int) -> int:
 class Destination(Generic[M]):
     """What is known of one destination: who takes a remote domain's mail, or everything local.
 
-    *window* is how many deliveries at once it may have; one whole window of failures in a row makes it dead for DEAD_S.
+    *window* is how many deliveries at once it may have; one whole window of failures in a row makes it dead for DEAD_S,
+    or the first, if it could not be connected to and has never served us.
     """
 
-    __slots__ = ("name", "window", "most", "busy", "failures", "dead_until_s", "queued", "waiting")
+    __slots__ = ("name", "window", "most", "busy", "proven", "failures", "dead_until_s", "queued", "waiting")
 
     def __init__(self, name: Hashable, window: float, most: float) -> None:
         self.name = name
         self.window = window
         self.most = most
         self.busy = 0
+        self.proven = False  # it has served us, and not died since
         self.queued = 0  # recipients that wait, in all works
         self.failures = 0.0
         self.dead_until_s = 0.0
@@ -46,18 +48,21 @@ class Destination(Generic[M]):
         return self.busy < int(self.window)
 
     def succeeded(self) -> None:
-        """It answered, whatever it said of the mail."""
+        """It answered, whatever it said of the mail: so it is alive."""
+        self.proven = True
         self.failures = 0.0
+        self.dead_until_s = 0.0
         self.window = min(self.most, self.window + 1 / self.window)
 
-    def failed(self, now_s: float) -> None:
-        """It could not be reached, or turned us away as a whole."""
+    def failed(self, now_s: float, *, unreachable: bool = False) -> None:
+        """It turned us away as a whole, or is *unreachable*: nobody there could be connected to."""
         self.failures += 1 / self.window
         self.window = max(1.0, self.window - 1)
-        if self.failures >= 1:
+        if self.failures >= 1 or (unreachable and not self.proven):
             self.dead_until_s = now_s + DEAD_S
             self.failures = 0.0
             self.window = 1.0
+            self.proven = False
 
 
 class Work(Generic[M]):
@@ -102,17 +107,18 @@ class Turns(Generic[M]):
             self._destinations[name] = found
         return found
 
-    def add(self, message: M, recipients: Iterable[tuple[Hashable, int]], group: int = 1) -> None:
-        """Queue deliveries of *message*: (destination name, recipient index) each; up to *group* go together."""
-        work: Work[M] = Work(message, group)
-        for name, index in recipients:
-            destination = self.destination(name)
-            queue = work.queues.get(destination)
-            if queue is None:
-                queue = work.queues[destination] = deque()
-                work.ready.append(destination)
-            queue.append(index)
-            destination.queued += 1
+    def add(self, work: Work[M], name: Hashable, index: int) -> None:
+        """Let recipient *index* wait for destination *name*, once *work* is started."""
+        destination = self.destination(name)
+        queue = work.queues.get(destination)
+        if queue is None:
+            queue = work.queues[destination] = deque()
+            work.ready.append(destination)
+        queue.append(index)
+        destination.queued += 1
+
+    def start(self, work: Work[M]) -> None:
+        """All has been added: from now on it has its turns."""
         self._to_ring(work)
 
     def _to_ring(self, work: Work[M]) -> None:
@@ -138,10 +144,14 @@ class Turns(Generic[M]):
     def _with_room(self, work: Work[M]) -> Destination[M] | None:
         while work.ready:
             destination = work.ready.popleft()
-            if destination.room:
+            if destination.room and not self._has_its_share(destination):
                 return destination
             destination.waiting.append(work)
         return None
+
+    def _has_its_share(self, destination: Destination[M]) -> bool:
+        """While half of all deliveries are taken, one that has not served us yet gets no second: it may be dead."""
+        return self._adapts and destination.busy > 0 and not destination.proven and self.busy >= self.limit // 2
 
     def _take(self, work: Work[M], destination: Destination[M]) -> list[int]:
         queue = work.queues[destination]
@@ -155,7 +165,10 @@ class Turns(Generic[M]):
 
     def give_back(self, message: M, destination: Destination[M], indices: list[int]) -> None:
         """A delivery that `next` gave out could not be started: it waits again, for its turn after the others'."""
-        self.add(message, [(destination.name, index) for index in indices], len(indices))
+        work = Work(message, len(indices))
+        for index in indices:
+            self.add(work, destination.name, index)
+        self.start(work)
         self.done(destination)
 
     def done(self, destination: Destination[M]) -> None:

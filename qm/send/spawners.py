@@ -14,6 +14,7 @@ from qm.wire.record import Malformed
 
 NAME: Final = b"qm-send"
 LIMIT_MAX: Final = 120  # lspawn's and rspawn's workers
+RESULTS_MAX: Final = 400  # recipients' outcomes in a turn of the loop: some 6 ms
 _OURS: Final = Result(b"Z", b"The delivery was cut short. (#4.3.0)\n", b"4.3.0", b"")
 
 
@@ -63,7 +64,8 @@ class Spawner:
         self._loop.unwatch_write(self._channel.fileno())
 
     def _readable(self) -> None:
-        for _ in range(64):  # so that one busy spawner leaves time for the rest
+        left = RESULTS_MAX
+        while left > 0:
             try:
                 record, descriptors = fds.recv_record(self._channel)
                 fds.close_all(descriptors)
@@ -76,6 +78,7 @@ class Spawner:
             except (OSError, Malformed) as error:
                 self._end(str(error))
                 return
+            left -= max(1, len(outcome.results))
             self._outcome(outcome)
 
     def _outcome(self, outcome: Outcome) -> None:
@@ -93,7 +96,7 @@ class Spawner:
         if health is Health.UP:
             destination.succeeded()
         elif health in (Health.BUSY, Health.DEAD):
-            destination.failed(self._loop.now_s())
+            destination.failed(self._loop.now_s(), unreachable=health is Health.DEAD)
         self.turns.done(destination)
         flight.message.in_flight -= 1
         self._landed(number, flight, results)

@@ -2,7 +2,7 @@
 
 Reads:   fd 0 (peer), control/{me,badmailfrom,databytes,localiphost,maxcommands,maxerrors,maxhops,maxline,
          maxrecipients,rcpthosts,smtpgreeting,timeoutdata,timeoutsmtpd}, control/morercpthosts.cdb
-Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, RELAYCLIENT, DATABYTES
+Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, RELAYCLIENT, DATABYTES, NOUSERCHECK
 Writes:  fd 1 (peer), fd 2 (log)
 Asks:    queue, once per message; userd, once per recipient
 As:      qmaild; needs no file that it can write

@@ -77,6 +77,7 @@ class Peer(NamedTuple):
     local_ip: bytes
     relay: bytes | None  # RELAYCLIENT: may send anywhere, with this appended to each recipient
     databytes: int | None  # DATABYTES: instead of the control file
+    asks_userd: bool = True  # NOUSERCHECK: a local user's own session, who could bypass us anyway
 
 
 class Verdict(NamedTuple):
@@ -115,6 +116,7 @@ def peer(env: Mapping[bytes, bytes]) -> Peer:
         env.get(b"TCPLOCALIP", b""),
         env.get(b"RELAYCLIENT"),
         int(databytes) if databytes.isdigit() and len(databytes) <= 18 else None,
+        b"NOUSERCHECK" not in env,
     )
 
 

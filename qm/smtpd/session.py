@@ -184,7 +184,7 @@ class Session:
     def _judge(self, recipient: bytes) -> Verdict:
         try:
             verdict = policy.judge_rcpt(self._rules, self._peer, self._more, self._mail.mail.sender, recipient)
-            if verdict.reply is RECIPIENT_OK:
+            if verdict.reply is RECIPIENT_OK and self._peer.asks_userd:
                 return policy.judge_mailbox(verdict, *self._users.exists(verdict.address))
             return verdict
         except QmError as error:

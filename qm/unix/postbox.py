@@ -1,13 +1,13 @@
 """How programs that users run put a message into the queue; the place where QMAILQUEUE will count.
 
-They run in whatever directory their user is in, and the queue's door may lie below one that the user cannot search.
+They run in whatever directory their user is in.
 """
 
 import os
 from collections.abc import Iterable
 
 from qm.errors import Permanent
-from qm.unix.program import Env, home
+from qm.unix.program import Env, home_from_here
 from qm.unix.queueclient import PATH, Accepted, QueueClient
 from qm.wire.envelope import Envelope
 
@@ -15,14 +15,7 @@ _UNFIT = (b"\r", b"\n", b"\0")
 
 
 def queue(env: Env) -> QueueClient:
-    """The queue of the home that *env* names; from below the home it is reached upwards."""
-    root = home(env).rstrip(b"/")
-    here = os.getcwdb()
-    if here == root:
-        root = b"."
-    elif here.startswith(root + b"/"):
-        root = b"/".join([b".."] * here[len(root) :].count(b"/"))
-    return QueueClient(root + b"/" + os.fsencode(PATH))
+    return QueueClient(home_from_here(env) + b"/" + os.fsencode(PATH))
 
 
 def _check(address: bytes) -> None:

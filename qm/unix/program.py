@@ -5,7 +5,7 @@ Python would end with exit 1 on an uncaught exception, which parents in this fie
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Final
 
@@ -23,9 +23,21 @@ class Usage(errors.Permanent):
     """The command line is wrong; *public* is the usage line."""
 
 
-def home(env: Env) -> bytes:
+def home(env: Mapping[bytes, bytes]) -> bytes:
     """The directory that all our relative paths start from."""
     return env.get(b"QMHOME", DEFAULT_HOME)
+
+
+def home_from_here(env: Mapping[bytes, bytes]) -> bytes:
+    """The home, as seen from the current directory.
+
+    From below it, as from a user's home, it is reached upwards: the user may be unable to search what is above it.
+    """
+    path = home(env).rstrip(b"/")
+    here = os.getcwdb()
+    if here == path:
+        return b"."
+    return b"/".join([b".."] * here[len(path) :].count(b"/")) if here.startswith(path + b"/") else path
 
 
 def enter_home(env: Env) -> None:

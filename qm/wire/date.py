@@ -33,9 +33,23 @@ def rfc5322(time_s: int) -> bytes:
     return b"%b, %d %b %d %02d:%02d:%02d -0000" % (_DAYS[days % 7], day, _MONTHS[month], year, *clock)
 
 
+def rfc5322_local(time_s: int, east_s: int) -> bytes:
+    """As `rfc5322`, in a zone whose clock is *east_s* ahead of UTC: ``24 Nov 2026 04:40:36 +0100``, with its day."""
+    hours, minutes = divmod(abs(east_s) // 60, 60)
+    zone = b"%c%02d%02d" % (b"-" if east_s < 0 else b"+", hours, minutes)
+    return rfc5322(time_s + east_s)[: -len(zone)] + zone
+
+
 def mbox_from(time_s: int) -> bytes:
     """``Tue Nov 24 03:40:36 2026``, for the From_ line of an mbox; the day is zero padded (qmail.md 2.7)."""
     days, seconds = divmod(time_s, 86400)
     year, month, day = _civil(days)
     clock = (seconds // 3600, seconds // 60 % 60, seconds % 60)
     return b"%b %b %02d %02d:%02d:%02d %d" % (_DAYS[days % 7], _MONTHS[month], day, *clock, year)
+
+
+def compact(time_s: int) -> bytes:
+    """``20261124034036``, for a Message-ID."""
+    days, seconds = divmod(time_s, 86400)
+    year, month, day = _civil(days)
+    return b"%04d%02d%02d%02d%02d%02d" % (year, month + 1, day, seconds // 3600, seconds // 60 % 60, seconds % 60)

@@ -1,8 +1,8 @@
 """Delivery reports: what a sender is told of mail that failed, waits, or arrived (RFC 3464, RFC 3461 6).
 
-A report is multipart/report of three parts: a text for people, which begins as QSBMF readers expect (qmail.md 7.11),
-the fields for programs, and the message or its header.  Everything that came from elsewhere is freed of control characters,
-and what programs read is ASCII.
+A report is multipart/report of three parts: a text for people, which of failures begins as QSBMF readers expect
+(qmail.md 7.11), the fields for programs, and the message or its header.  Everything that came from elsewhere is freed
+of control characters and long lines, and what programs read is ASCII.
 """
 
 import re
@@ -10,9 +10,14 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
+from qm.wire.address import quote
+
 TEXT_MAX: Final = 2000  # bytes of one recipient's text in a report
+FIELD_MAX: Final = 950  # bytes of a field's value; RFC 5322 2.1.1: 998 with its name
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]+")
+_NO_ASCII: Final = re.compile(rb"[\x80-\xff]")
 _BLANK_LINES: Final = re.compile(rb"\n\n")
+_LONG_LINE: Final = re.compile(rb"[^\n]{%d}(?=[^\n])" % FIELD_MAX)
 _XTEXT: Final = re.compile(rb"\+([0-9A-F]{2})")  # RFC 3461 4
 _NO_QCHAR: Final = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 3
 _ENHANCED: Final = re.compile(rb"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
@@ -49,7 +54,6 @@ class Report(NamedTuple):
     return_path: bytes  # of the message, quoted
     boundary: bytes
     double: bool  # the message was itself a report
-    eight_bit: bool
     smtputf8: bool  # the message needs it
     whole: bool  # the message follows, not only its header
 
@@ -68,11 +72,11 @@ def _paragraph(told: Told) -> bytes:
     text = told.text[:TEXT_MAX].replace(b"\r", b"").replace(b"\0", b"?").rstrip(b"\n")
     while b"\n\n" in text:
         text = _BLANK_LINES.sub(b"\n/", text)
-    return b"<%b>:\n%b\n\n" % (_CONTROL.sub(b"_", told.address), text)
+    return b"<%b>:\n%b\n\n" % (_CONTROL.sub(b"_", told.address), _LONG_LINE.sub(rb"\g<0>\n", text))
 
 
 def _field(name: bytes, value: bytes) -> bytes:
-    return name + b": " + _CONTROL.sub(b" ", value) + b"\n"
+    return name + b": " + _NO_ASCII.sub(b"?", _CONTROL.sub(b" ", value[:FIELD_MAX])) + b"\n"
 
 
 def _unicode(match: re.Match[str]) -> str:
@@ -81,6 +85,7 @@ def _unicode(match: re.Match[str]) -> str:
 
 def _final_recipient(address: bytes) -> bytes:
     """With its type; beyond ASCII as RFC 6533 3 has it for 7-bit reports, which every mail system carries."""
+    address = quote(address)
     if address.isascii():
         return b"rfc822;" + address
     text = address.decode("utf-8", "replace")
@@ -120,7 +125,6 @@ _SUBJECT: Final = {
     Action.DELIVERED: b"delivery notice",
     Action.RELAYED: b"delivery notice",
 }
-# "Hi. This is the" is what QSBMF readers look for
 _INTRO: Final = {
     Action.FAILED: b"I'm afraid I wasn't able to deliver your message to the following addresses.\n"
     b"This is a permanent error; I've given up. Sorry it didn't work out.\n",
@@ -133,6 +137,9 @@ _INTRO: Final = {
 _DOUBLE_INTRO: Final = b"I tried to deliver a bounce message to this address, but the bounce bounced!\n"
 
 
+_EIGHT_BIT: Final = b"Content-Transfer-Encoding: 8bit"  # what the message is nobody has looked
+
+
 def head(report: Report) -> Iterator[bytes]:
     """Everything of *report* before the message itself, in pieces: there may be many recipients."""
     yield b"\n".join(_opening(report))
@@ -140,10 +147,6 @@ def head(report: Report) -> Iterator[bytes]:
     yield b"\n".join(_between(report))
     yield from map(_recipient_fields, report.recipients)
     yield b"\n".join(_before_message(report))
-
-
-def _encoding(report: Report) -> bytes:
-    return b"Content-Transfer-Encoding: " + (b"8bit" if report.eight_bit else b"7bit")
 
 
 def _opening(report: Report) -> list[bytes]:
@@ -157,13 +160,14 @@ def _opening(report: Report) -> list[bytes]:
         b"Auto-Submitted: auto-replied",  # RFC 3834 5
         b"MIME-Version: 1.0",
         b'Content-Type: multipart/report; report-type=delivery-status; boundary="%b"' % report.boundary,
-        _encoding(report),
+        _EIGHT_BIT,
         b"",
         b"--" + report.boundary,
         b"Content-Type: text/plain; charset=utf-8",
-        _encoding(report),
+        _EIGHT_BIT,
         b"",
-        b"Hi. This is the qm program at %b." % report.host,
+        # QSBMF readers take what begins so for a failure, and nothing else must
+        (b"Hi. This is the" if action is Action.FAILED else b"This is the") + b" qm program at %b." % report.host,
         _DOUBLE_INTRO if report.double else _INTRO[action],
         b"",
     ]
@@ -191,7 +195,7 @@ def _before_message(report: Report) -> list[bytes]:
         b"",
         b"--" + report.boundary,
         b"Content-Type: " + kind,
-        _encoding(report),
+        _EIGHT_BIT,
         b"",
         b"Return-Path: <%b>" % _CONTROL.sub(b"_", report.return_path),
         b"",

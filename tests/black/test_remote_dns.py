@@ -156,6 +156,16 @@ def test_the_next_exchanger(world: World, greeting: str) -> None:
         assert (busy.sessions(), good.sessions()) == (1, 1)
 
 
+def test_turned_away_by_all(world: World) -> None:
+    """When every exchanger greets with 5xx it is for ever (RFC 5321 3.1, RFC 7504); not if one of them is silent."""
+    one = {"x.test MX": answer("10 a.test."), "a.test A": answer("127.0.0.2")}
+    both = {"y.test MX": answer("10 a.test.", "20 b.test."), "b.test A": answer("127.0.0.3")}
+    with world.mx("127.0.0.2", greeting=["521 5.3.2 no mail here"]), world.spawner(one | both) as (spawner, _):
+        result = spawner.result(BOB)
+        assert (result.letter, result.status) == (b"D", b"5.3.2")
+        assert spawner.result(b"bob@y.test").letter == b"Z"
+
+
 def test_the_best_first(world: World) -> None:
     """The best preference is tried first; once it has begun a transaction, its word is final (qmail.md 14.4)."""
     with world.mx("127.0.0.2", MAIL=["450 4.7.1 greylisted"]), world.mx("127.0.0.3") as other:

@@ -31,7 +31,9 @@ def _queue(suite: Suite, sender: str, *recipients: str, message: bytes = b"Subje
 
 
 def test_an_unknown_recipient_is_told_to_the_sender(suite: Suite) -> None:
-    """A local sender gets one report that other programs can read, with the message in it; the queue is empty afterwards."""
+    """A local sender gets one report that other programs can read, with the message in it; the queue is empty
+    afterwards.
+    """
     _queue(suite, ANN, f"nobody@{DOMAIN}", ANN)
     mail = suite.wait_for_mail(2)
     suite.wait_until_idle()

@@ -381,7 +381,8 @@ def test_peers_that_leave_at_once_do_no_harm(serve: Serve) -> None:
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         channel.close()
     server.report()
-    assert server.log() == ""
+    at_the_limit = "tcpserver: warning: all 5 connections (-c) are in use; more wait until one ends"
+    assert set(server.log().splitlines()) <= {at_the_limit}
 
 
 # names

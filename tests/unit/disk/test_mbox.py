@@ -53,6 +53,24 @@ def test_more_messages(path: Path, deliver: Deliver) -> None:
     assert path.read_bytes() == FROM + HEAD + b"\n>From me\n>>From you\nend\n\n" + FROM + HEAD + b"\n"
 
 
+def test_a_file_that_was_replaced(path: Path, tmp_path: Path, deliver: Deliver) -> None:
+    """Whoever waited for the lock of a file that is the mbox no more delivers to the one that is (maildir2mbox)."""
+    path.write_bytes(b"gone\n\n")
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        pid = os.fork()
+        if pid == 0:
+            deliver()
+            os._exit(0)
+        waiting = f"-> FLOCK  ADVISORY  WRITE {pid} "
+        wait_for(lambda: waiting in Path("/proc/locks").read_text(), "it waits for the lock")
+        (tmp_path / "new").write_bytes(b"From x\n\n")
+        (tmp_path / "new").rename(path)
+        fcntl.flock(file, fcntl.LOCK_UN)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert path.read_bytes() == b"From x\n\n" + FROM + HEAD + TEXT + b"\n"
+
+
 def test_large_message(path: Path, deliver: Deliver) -> None:
     """A message of many pieces is quoted where the pieces meet, too."""
     text = b"From x\n" * 100_000

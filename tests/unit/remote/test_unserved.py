@@ -36,20 +36,21 @@ NO, NO_TOO, LATER = refusal(A, b"554 5.7.1 no\r\n"), refusal(B, b"554 no\r\n"), 
     ],
 )
 def test_table(misses: list[Miss], addresses: int, letter: bytes, health: Health) -> None:
-    """It is for ever only if every address was tried, answered, and said 5xx."""
-    result, found = unserved(misses, addresses)
+    """It is for ever only if every address was tried, answered, and said 5xx; from a relay of ours it never is."""
+    result, found = unserved(misses, addresses, relay=False)
     assert (result.letter, found) == (letter, health)
+    assert unserved(misses, addresses, relay=True)[0].letter == b"Z"
     assert result.status[:1] == {b"Z": b"4", b"D": b"5"}[letter]
 
 
 def test_words() -> None:
     """The text says which address said what; connection failures name each address and its reason."""
-    assert unserved([NO], 1)[0].text == (
+    assert unserved([NO], 1, relay=False)[0].text == (
         b"Connected to 192.0.2.1 but greeting failed.\nRemote host said: 554 5.7.1 no\nGiving up on 192.0.2.1.\n"
     )
-    assert unserved([NO], 1)[0].status == b"5.7.1"
-    assert unserved([NO], 2)[0].status == b"4.0.0"
+    assert unserved([NO], 1, relay=False)[0].status == b"5.7.1"
+    assert unserved([NO], 2, relay=False)[0].status == b"4.0.0"
     refused = Miss(B, b"connection refused", None, reached=False)
-    text = unserved([SILENT, refused], 2)[0].text
+    text = unserved([SILENT, refused], 2, relay=False)[0].text
     assert b"(192.0.2.1: connection timed out, 192.0.2.2: connection refused)" in text and b"#4.4.1" in text
-    assert b"192.0.2.1 but connection died. (#4.4.2)" in unserved([LOST], 1)[0].text
+    assert b"192.0.2.1 but connection died. (#4.4.2)" in unserved([LOST], 1, relay=False)[0].text

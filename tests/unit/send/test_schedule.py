@@ -1,11 +1,25 @@
 """send's schedule: when a message is due again, and whose turn it is."""
 
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qm.send import schedule
 from qm.send.message import FRESH, NOW, Backlog
-from qm.send.schedule import LOCAL_SKIP, REMOTE_SKIP, Turns, next_try_s
+from qm.send.schedule import LOCAL_SKIP, REMOTE_SKIP, Turns, Work, next_try_s
+
+M = TypeVar("M")
+
+
+def _add(turns: Turns[M], message: M, recipients: Iterable[tuple[Hashable, int]], group: int = 1) -> None:
+    """Let *recipients*, (destination, index) each, wait for their turns."""
+    work = Work(message, group)
+    for name, index in recipients:
+        turns.add(work, name, index)
+    turns.start(work)
 
 
 def _drain(turns: Turns[str]) -> list[tuple[str, bytes, list[int]]]:
@@ -41,9 +55,9 @@ def test_the_next_try_is_later_whatever_the_clock_says(born_s: int, age_s: int, 
 def test_messages_take_turns() -> None:
     """A message with many recipients lets a message with one go before its second."""
     turns: Turns[str] = Turns(2, adapts=False)
-    turns.add("big", [(b"a", n) for n in range(1000)])
+    _add(turns, "big", [(b"a", n) for n in range(1000)])
     first = turns.next()
-    turns.add("small", [(b"b", 0)])
+    _add(turns, "small", [(b"b", 0)])
     assert first is not None and first[0] == "big"
     second = turns.next()
     assert second is not None and second[0] in ("big", "small")
@@ -56,8 +70,8 @@ def test_messages_take_turns() -> None:
 def test_a_destination_has_its_own_limit() -> None:
     """Past a destination's window its deliveries wait, and others go on."""
     turns: Turns[str] = Turns(20, adapts=True)
-    turns.add("m", [(b"slow", n) for n in range(9)])
-    turns.add("n", [(b"other", 0)])
+    _add(turns, "m", [(b"slow", n) for n in range(9)])
+    _add(turns, "n", [(b"other", 0)])
     out = _drain(turns)
     assert sum(name == b"slow" for _, name, _ in out) == int(schedule.FIRST_WINDOW)
     assert ("n", b"other", [0]) in out
@@ -66,7 +80,7 @@ def test_a_destination_has_its_own_limit() -> None:
 def test_a_place_that_is_free_again_is_used() -> None:
     """Each delivery that ends lets one that waits for its destination start, until all have been given out."""
     turns: Turns[str] = Turns(20, adapts=True)
-    turns.add("m", [(b"d", n) for n in range(50)])
+    _add(turns, "m", [(b"d", n) for n in range(50)])
     seen = []
     busy = []
     while True:
@@ -85,7 +99,7 @@ def test_a_place_that_is_free_again_is_used() -> None:
 def test_recipients_of_one_destination_go_together() -> None:
     """Up to *group* recipients of one destination make one delivery."""
     turns: Turns[str] = Turns(20, adapts=True)
-    turns.add("m", [(b"d", n) for n in range(7)] + [(b"e", 7)], group=3)
+    _add(turns, "m", [(b"d", n) for n in range(7)] + [(b"e", 7)], group=3)
     assert [indices for _, _, indices in _drain(turns)] == [[0, 1, 2], [7], [3, 4, 5], [6]]
 
 
@@ -104,7 +118,7 @@ def test_success_widens_and_failure_narrows() -> None:
 def test_a_window_of_failures_is_death() -> None:
     """A destination that fails a window's worth in a row is dead for DEAD_S; then it is tried again."""
     turns: Turns[str] = Turns(20, adapts=True)
-    turns.add("m", [(b"d", n) for n in range(30)])
+    _add(turns, "m", [(b"d", n) for n in range(30)])
     turn = turns.next()
     assert turn is not None
     destination = turn[1]
@@ -117,11 +131,39 @@ def test_a_window_of_failures_is_death() -> None:
     assert not turns.is_dead(b"d", 101.0 + schedule.DEAD_S)
 
 
+def test_who_never_served_us_and_is_not_there_is_dead_at_once() -> None:
+    """One delivery finds out that nobody can be connected to; where somebody has served us it takes a window's
+    worth.
+    """
+    turns: Turns[str] = Turns(20, adapts=True)
+    unknown, known = turns.destination(b"u"), turns.destination(b"k")
+    known.succeeded()
+    for destination in (unknown, known):
+        destination.failed(100.0, unreachable=True)
+    assert turns.is_dead(b"u", 101.0) and not turns.is_dead(b"k", 101.0)
+    unknown.succeeded()
+    assert not turns.is_dead(b"u", 101.0)
+
+
+@pytest.mark.parametrize("proven, more", [(False, 1), (True, 5)])
+def test_unproven_destinations_do_not_take_all(proven: bool, more: int) -> None:
+    """While half of the deliveries are taken, who has not served us gets one at once, others their window."""
+    turns: Turns[str] = Turns(20, adapts=True)
+    for n in range(20):
+        _add(turns, f"m{n}", [(b"d%d" % n, index) for index in range(10 if n == 0 else 1)])
+    assert sorted(name for _, name, _ in _drain(turns)) == sorted(b"d%d" % n for n in range(20))
+    if proven:
+        turns.destination(b"d0").succeeded()
+    for n in range(10):
+        turns.done(turns.destination(b"d%d" % n))
+    assert [name for _, name, _ in _drain(turns)] == [b"d0"] * more
+
+
 def test_unused_destinations_are_forgotten() -> None:
     """Nothing is kept of a destination that nobody uses and that gave no trouble."""
     turns: Turns[str] = Turns(20, adapts=True)
     for n in range(100):
-        turns.add("m", [(b"d%d" % n, n)])
+        _add(turns, "m", [(b"d%d" % n, n)])
     while turns.busy or turns._ring:
         for _, name, _ in _drain(turns):
             turns.done(turns.destination(name))
@@ -131,7 +173,7 @@ def test_unused_destinations_are_forgotten() -> None:
 def test_a_limit_of_zero_holds() -> None:
     """concurrency 0 holds everything until it is raised."""
     turns: Turns[str] = Turns(0, adapts=False)
-    turns.add("m", [(b"", 0)])
+    _add(turns, "m", [(b"", 0)])
     assert turns.next() is None
     turns.set_limit(3)
     assert turns.next() is not None
@@ -142,7 +184,7 @@ def test_everything_is_given_out_once(wanted: list[tuple[int, bytes]], limit: in
     """Whatever order deliveries end in, each recipient is given out exactly once."""
     turns: Turns[int] = Turns(limit, adapts=True)
     for index, (message, name) in enumerate(wanted):
-        turns.add(message, [(name, index)])
+        _add(turns, message, [(name, index)])
     busy, seen = [], []
     while True:
         turn = turns.next()

@@ -164,7 +164,7 @@ def test_hops() -> None:
 
 def test_peer() -> None:
     """What tcpserver does not tell is unknown; nothing of it is longer than a header line can bear."""
-    assert policy.peer({}) == (b"unknown", b"unknown", b"", b"", None, None)
+    assert policy.peer({}) == (b"unknown", b"unknown", b"", b"", None, None, True)
     peer = policy.peer({b"TCPREMOTEHOST": b"x" * 1000, b"RELAYCLIENT": b"", b"DATABYTES": b"5"})
     assert (len(peer.host), peer.relay, peer.databytes) == (255, b"", 5)
     assert policy.peer({b"DATABYTES": b"5k"}).databytes is None

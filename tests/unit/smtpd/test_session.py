@@ -102,6 +102,15 @@ def test_strangers_ask_nothing() -> None:
     assert users.asked == []
 
 
+def test_who_may_not_ask() -> None:
+    """NOUSERCHECK takes recipients without asking userd, and opens no relay."""
+    users = Users()
+    peer = Peer([b"MAIL FROM:<>\r\nRCPT TO:<u@b.example>\r\nRCPT TO:<u@elsewhere.example>\r\nQUIT\r\n"])
+    talk(peer, users=users, env={**ENV, b"NOUSERCHECK": b""})
+    assert codes(peer.heard) == [220, 250, 250, 553, 221]
+    assert users.asked == []
+
+
 def test_broken_morercpthosts() -> None:
     """A cdb that cannot be read makes recipients wait; those that do not need it are served."""
 

@@ -1,0 +1,1 @@
+"""inject: complete a message and queue it."""

@@ -1,0 +1,152 @@
+"""Whose turn it is: one big message, dead hosts and full queues hold up nobody."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from qm.disk.control import Controls
+from qm.send.logbook import Logbook
+from qm.send.session import CONTROLS, Sender
+from qm.unix import fds
+from qm.wire.envelope import Envelope, Recipient
+from tests.harness.outbound import Mx, Outbound, rcpt_to, several_mx
+from tests.harness.peers import FAKES, SmtpSink
+from tests.harness.rspawn import full_listener
+from tests.harness.sending import SharedDoor, TimedLoop, is_idle, let_go, make_home, write_message
+from tests.harness.suite import DOMAIN, Suite
+
+Make = Callable[..., Suite]
+BIG = 10_000  # recipients
+TURN_MAX_S = 0.040
+
+
+@pytest.fixture
+def mx(tmp_path: Path) -> Iterator[Mx]:
+    yield from several_mx(tmp_path)
+
+
+@pytest.mark.needs("smtp-sink")
+@pytest.mark.parametrize("sender", [f"ann-return-@{DOMAIN}-@[]", f"ann@{DOMAIN}"])
+def test_one_big_message_does_not_starve_others(make_suite: Make, sender: str) -> None:
+    """With 10,000 recipients queued, one by one or in groups, a single new message still goes out within a second."""
+    with SmtpSink() as sink:
+        out = Outbound(make_suite(), {"": sink.port})
+        envelope = f"F{sender}\0" + "".join(f"Tu{n}@d{n % 100}.test\0" for n in range(BIG)) + "\0"
+        assert out.suite.queue(b"Subject: big\n\nx\n", envelope.encode()) == 0
+        out.suite.wait_for_log(r"^delivery \d+: success")
+        name = out.send("bob@x.test")
+        began_s = time.monotonic()
+        out.wait_for_end(name)
+        assert time.monotonic() - began_s < 1
+        big = os.listdir(out.suite.home / "queue/state")
+        assert big, "the big one is still there"
+        out.suite.wait_until_idle(60)
+    assert len(set(re.findall(r"^starting delivery \d+: msg \w+ to remote (u\S+)$", out.suite.log(), re.M))) == BIG
+
+
+def test_hosts_that_are_silent_hold_up_nobody(make_suite: Make, mx: Mx) -> None:
+    """Mail for hosts that do not answer takes slots for one time-out; then it waits, and the slots are others'."""
+    there = mx()
+    held, port = full_listener()
+    try:
+        out = Outbound(make_suite(), {"silent.test": port, "": there.port}, timeoutconnect="2")
+        for n in range(40):
+            out.send(f"u{n}@silent.test")
+        began_s = time.monotonic()
+        out.wait_for_end(out.send("bob@x.test"))
+        assert time.monotonic() - began_s < 1
+        state = out.suite.home / "queue/state"
+        out.suite.wait_for(lambda: len(os.listdir(state)) == 40, "all of them deferred")
+        attempts = re.findall(r"^starting delivery \d+: msg \w+ to remote u\d+@silent", out.suite.log(), re.M)
+        assert len(attempts) < 10
+    finally:
+        for one in held:
+            one.close()
+
+
+def test_a_hold_and_its_end(make_suite: Make, mx: Mx) -> None:
+    """control/concurrencyremote 0 holds mail for other hosts, not for this one; SIGHUP lets it go."""
+    there = mx()
+    out = Outbound(make_suite(), {"": there.port}, concurrencyremote="0")
+    name = out.send("bob@x.test", f"ann@{DOMAIN}")
+    out.suite.wait_for_mail()
+    assert not rcpt_to(there)
+    out.suite.control("concurrencyremote", "20\n")
+    out.suite.signal(signal.SIGHUP)
+    out.wait_for_end(name)
+    assert rcpt_to(there) == ["RCPT TO:<bob@x.test>"]
+
+
+def test_no_more_at_once_than_allowed(make_suite: Make, mx: Mx) -> None:
+    """However much waits, a destination that we know nothing of gets five deliveries at once, not more."""
+    there = mx(DATA=["!hang"])
+    out = Outbound(make_suite(), {"": there.port})
+    for n in range(12):
+        out.send(f"u{n}@x.test")
+    out.suite.wait_for(lambda: there.lines().count("DATA") == 5, "five at once")
+    out.send(f"ann@{DOMAIN}")
+    out.suite.wait_for_mail()
+    assert there.sessions() == 5
+    there.process.kill()  # or the suite would wait for it at its end
+
+
+def test_a_restart_keeps_what_is_known(make_suite: Make, mx: Mx) -> None:
+    """After a stop and after a kill those of many recipients that have it do not get it again, and the rest waits."""
+    there = mx(RCPT=["250 ok", "450 4.2.1 busy"] * 20)
+    out = Outbound(make_suite(), {"": there.port}, maxrcptperdelivery="1")
+    name = out.send(*(f"u{n}@x.test" for n in range(20)))
+    before = out.suite.wait_for(lambda: (h := out.history(name)) and len(h) == 20 and h)
+    out.suite.restart()
+    out.suite.allowed_alerts.append("a supervisor was killed")
+    out.suite.kill()
+    out.suite.start()
+    out.wait_for_end(out.send("bob@y.test"))
+    assert out.history(name) == before
+    assert len(rcpt_to(there)) == 21
+
+
+KINDS = {
+    "many domains": lambda n: b"u%d@d%d.example" % (n, n % 1000),
+    "one domain": lambda n: b"u%d@dest.example" % n,
+    "here": lambda n: b"u%d@me.example" % n,
+    "dead": lambda n: b"dead%d@dest.example" % n,
+    "refused": lambda n: b"no%d@d%d.example" % (n, n % 1000),
+    "deferred": lambda n: b"late%d@d%d.example" % (n, n % 1000),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, BIG // 100])
+def test_no_turn_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, count: int) -> None:
+    """Be it one message to 10,000 or many to some, whatever becomes of it: send looks up every 40 ms at the latest."""
+    monkeypatch.chdir(tmp_path)
+    make_home()
+    for message in range(count):
+        names = [KINDS[kind](n) for n in range(message * BIG // count, (message + 1) * BIG // count)]
+        born_ns = time.time_ns() + message
+        write_message(Envelope(b"ann@me.example", tuple(map(Recipient, names)), born_ns=born_ns))
+    door = SharedDoor()
+    pairs = [fds.pair(), fds.pair()]
+    spawners = [subprocess.Popen([sys.executable, str(FAKES / "spawner.py")], stdin=theirs) for _, theirs in pairs]
+    loop = TimedLoop()
+    sender = Sender(loop, Controls(CONTROLS), Logbook(), *(ours.fileno() for ours, _ in pairs))
+    loop.turns_s.clear()
+    loop.before_wait.append(lambda: loop.stop() if is_idle(sender) else None)
+    try:
+        loop.run()
+        assert max(loop.turns_s[1:]) < TURN_MAX_S
+    finally:
+        let_go(sender, loop)
+        door.close()
+        for process, (ours, theirs) in zip(spawners, pairs, strict=True):
+            ours.close()
+            theirs.close()
+            process.kill()
+            process.wait()

@@ -1,0 +1,266 @@
+"""sendmail, mailq and newaliases as real programs, and the small wrappers of qmail.md 16.3."""
+
+import re
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.injection import Injection
+from tests.harness.queueservice import PYTHON, QueueService
+from tests.harness.suite import BIN, Suite
+
+MESSAGE = b"To: ann@a.example\nBcc: bob@b.example\nSubject: x\n\nbody\n"
+STRANGER = 65533
+BUDGET_S = 0.06  # for sendmail -t, on an idle machine of our class
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Injection]:
+    """A queue service that runs."""
+    service = QueueService(tmp_path / "home").start()
+    yield Injection(service)
+    if service.process is not None:
+        assert service.stop() == 0
+
+
+def test_recipients_are_arguments(there: Injection) -> None:
+    """Without -t the header's recipients do not count; Bcc goes all the same."""
+    done = there.run("sendmail", "x@x.example", input=MESSAGE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    queued = there.only()
+    assert queued.recipients == [b"x@x.example"]
+    assert queued.envelope.sender == b"joe@test.example"
+    assert b"Bcc" not in queued.message
+
+
+def test_recipients_of_the_header(there: Injection) -> None:
+    """-t: arguments, and then the header's recipients (qmail.md 16.2)."""
+    assert there.run("sendmail", "-t", "x@x.example", input=MESSAGE).returncode == 0
+    assert there.only().recipients == [b"x@x.example", b"ann@a.example", b"bob@b.example"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "sender", "author"),
+    [
+        (["-fsue@s.example"], {}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "sue@s.example"], {"QMAILNAME": "Joe", "MAILHOST": "m.example"}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "sue"], {"QMAILHOST": "m.example"}, b"sue@test.example", b"sue@test.example"),
+        (["-f", "<sue@s.example>"], {}, b"sue@s.example", b"sue@s.example"),
+        (["-rsue@s.example"], {}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "<>"], {"NAME": "Joe"}, b"", b'"Joe" <joe@test.example>'),
+        (["-f", ""], {}, b"", b"joe@test.example"),
+        (["-FJoe User"], {}, b"joe@test.example", b'"Joe User" <joe@test.example>'),
+        (["-F", "Joe"], {"QMAILNAME": "Q"}, b"joe@test.example", b'"Q" <joe@test.example>'),
+        (["-F", "Joe", "-f", "sue@s.example"], {}, b"sue@s.example", b"sue@s.example"),
+        (["-FJoe\nBcc: x@x.example"], {}, b"joe@test.example", b'"Joe Bcc: x@x.example" <joe@test.example>'),
+    ],
+)
+def test_sender(there: Injection, argv: list[str], env: dict[str, str], sender: bytes, author: bytes) -> None:
+    """-f names envelope sender and author, and beats the environment, also -F, which names the person (16.2, 26)."""
+    assert there.run("sendmail", *argv, "x@x.example", input=b"\nbody\n", env=env).returncode == 0
+    queued = there.only()
+    assert queued.envelope.sender == sender
+    assert b"\nFrom: " + author + b"\n" in queued.message
+    assert b"\nBcc" not in queued.message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "-v -i -m -x -n -bm -oi -oem -odq -o i -em -e m -pESMTP:x -p x -B8BITMIME -B 7BIT",
+        "-E -Eabc -J -Jabc -h 3 -L tag -O DeliveryMode=b -X log -Am -G -U",
+        "-vim -toi",
+        "-im --",
+    ],
+)
+def test_what_is_ignored(there: Injection, options: str) -> None:
+    """Options of other sendmails that mean nothing here are taken, with their arguments."""
+    done = there.run("sendmail", *options.split(), "x@x.example", input=b"Subject: x\n\n.\nbody\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    queued = there.only()
+    assert queued.recipients == [b"x@x.example"]
+    assert queued.message.endswith(b"\n\n.\nbody\n")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["-bd"],
+        ["-bz", "x@x.example"],
+        ["-bd", "-q1h"],
+        ["-k", "x@x.example"],
+        ["-f"],
+        [],
+        ["-i"],
+        ["-f", "a\nb", "x@x.example"],
+        ["x\n@x.example"],
+        ["-N", "sometimes", "x@x.example"],
+        ["-R", "half", "x@x.example"],
+        ["-V", "x" * 101, "x@x.example"],
+    ],
+)
+def test_refused(there: Injection, argv: list[str]) -> None:
+    """Other -b modes, unknown options, no recipients at all, and what would break out of an envelope: exit 100."""
+    done = there.run("sendmail", *argv, input=MESSAGE)
+    assert (done.returncode, done.stdout) == (100, b"")
+    assert done.stderr.startswith((b"sendmail: fatal: ", b"qm-inject: fatal: "))
+    assert there.queued() == []
+
+
+def test_reports(there: Injection) -> None:
+    """-N, -R and -V ask for delivery reports (RFC 3461)."""
+    done = there.run("sendmail", "-N", "success,delay", "-R", "hdrs", "-V", "id 1", "x@x.example", input=MESSAGE)
+    assert done.returncode == 0
+    envelope = there.only().envelope
+    assert (envelope.recipients[0].notify, envelope.ret, envelope.envid) == (b"SUCCESS,DELAY", b"HDRS", b"id+201")
+
+
+def test_aliases(there: Injection) -> None:
+    """newaliases and -bi say that there is no alias database, and exit 100."""
+    for argv in (["newaliases"], ["sendmail", "-bi"]):
+        done = there.run(*argv)
+        assert done.returncode == 100
+        assert b"no alias database" in done.stderr
+
+
+def test_list(suite: Suite) -> None:
+    """mailq and -bp list what is in the queue."""
+    suite.stop()
+    suite.control("concurrencylocal", "0\n")
+    suite.start()
+    suite.send("ann@test.example", b"Subject: x\r\n\r\n")
+    suite.wait_for_log("new msg")
+    for argv in (["mailq"], ["sendmail", "-bp"]):
+        done = suite.run(*argv)
+        assert (done.returncode, b"ann@test.example" in done.stdout) == (0, True)
+
+
+def test_no_queue(there: Injection) -> None:
+    """Without a queue it is a temporary failure; without a home, too."""
+    there.service.stop()
+    assert there.run("sendmail", "x@x.example").returncode == 111
+    assert there.run("sendmail", "x@x.example", env={"QMHOME": "/nowhere"}).returncode == 111
+
+
+def test_smtp(suite: Suite) -> None:
+    """-bs talks SMTP on 0 and 1 with somebody who may send anywhere; what it takes is delivered."""
+    talk = b"EHLO me\r\nMAIL FROM:<joe@test.example>\r\nRCPT TO:<ann@test.example>\r\nRCPT TO:<x@y.invalid>\r\nDATA\r\n"
+    done = suite.run("sendmail", "-bs", input=talk + b"Subject: by bs\r\n\r\nbody\r\n.\r\nQUIT\r\n")
+    assert done.returncode == 0
+    codes = [line[:3] for line in done.stdout.splitlines() if line[3:4] == b" "]
+    assert codes == [b"220", b"250", b"250", b"250", b"250", b"354", b"250", b"221"]
+    assert b"Subject: by bs\n" in suite.wait_for_mail()[0]
+
+
+def test_smtp_in_a_given_environment(suite: Suite) -> None:
+    """-bs leaves the environment alone if PROTO is set: then relaying is for its rules to say."""
+    env = {"PROTO": "TCP", "TCPREMOTEIP": "192.0.2.1", "TCPREMOTEHOST": "far.example"}
+    done = suite.run("sendmail", "-bs", input=b"EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<x@y.invalid>\r\nQUIT\r\n", env=env)
+    assert b"\r\n553 5.7.1 " in done.stdout
+
+
+def test_the_queue_is_tried_now(suite: Suite) -> None:
+    """-q makes the running system try all its mail now."""
+    assert suite.run("sendmail", "-q").returncode == 0
+    assert suite.run("sendmail", "-q30m").returncode == 0
+    suite.send("ann@test.example", b"Subject: x\r\n\r\nbody\r\n")
+    suite.wait_for_mail()
+
+
+def test_nothing_runs(there: Injection) -> None:
+    """-q without a running system fails for now."""
+    assert there.run("sendmail", "-q").returncode == 111
+
+
+def test_a_whole_delivery(suite: Suite) -> None:
+    """What sendmail takes arrives."""
+    done = suite.run("sendmail", "-t", "-i", input=b"To: ann\nSubject: x\n\n.\nbody\n", env={"USER": "joe"})
+    assert done.returncode == 0
+    (mail,) = suite.wait_for_mail()
+    assert mail.startswith(b"Return-Path: <joe@test.example>\nDelivered-To: ann@test.example\n")
+    assert mail.endswith(b"\nTo: ann@test.example\nSubject: x\n\n.\nbody\n")
+
+
+def _as_user(suite: Suite, *argv: str, input: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Run a program of ours as a user who is nobody to the suite."""
+    command = [*PYTHON, str(BIN / argv[0]), *argv[1:]]
+    return subprocess.run(
+        command, input=input, env=suite.env, cwd="/", user=STRANGER, group=STRANGER, extra_groups=[],
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.needs_root
+def test_by_a_user(make_suite: Callable[[Path], Suite], open_folder: Path) -> None:
+    """Any user of the machine may send, also by SMTP; only the owner may have all mail tried."""
+    suite = make_suite(open_folder).start()
+    done = _as_user(suite, "sendmail", "ann@test.example", input=b"Subject: x\n\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    suite.wait_for_mail()
+    talk = b"EHLO me\r\nMAIL FROM:<joe@test.example>\r\nRCPT TO:<ann@test.example>\r\nDATA\r\nA: b\r\n.\r\nQUIT\r\n"
+    done = _as_user(suite, "sendmail", "-bs", input=talk)
+    assert (done.returncode, done.stdout.count(b"\r\n250 ")) == (0, 4)
+    suite.wait_for_mail(2)
+    assert _as_user(suite, "sendmail", "-q", input=b"").returncode == 100
+
+
+def test_mailsubj(there: Injection) -> None:
+    """mailsubj makes subject, To and body; line ends in its arguments make no field."""
+    done = there.run("mailsubj", "hi\nBcc: x@x.example", "ann", "Bob <bob@b.example>", input=b"body\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    queued = there.only()
+    assert queued.recipients == [b"bob@b.example", b"ann@test.example"]
+    to = b"To: ann@test.example, Bob <bob@b.example>\n"
+    assert queued.message.endswith(b"\nSubject: hi Bcc: x@x.example\n" + to + b"\nbody\n")
+    assert there.run("mailsubj", "hi").returncode == 100
+    assert there.run("mailsubj", "hi", "(").returncode == 100
+    there.service.stop()
+    assert there.run("mailsubj", "hi", "ann").returncode == 111
+
+
+@pytest.mark.parametrize(
+    ("zone", "offset"), [("UTC", b"+0000"), ("XYZ-05:30", b"+0530"), ("XYZ3:15", b"-0315"), ("XYZ-14", b"+1400")]
+)
+def test_predate(there: Injection, zone: str, offset: bytes) -> None:
+    """predate puts the date of the local clock before the message that its program reads."""
+    before = time.time()
+    done = there.run("predate", "cat", "-", input=b"Subject: x\n\nbody\n", env={"TZ": zone})
+    assert (done.returncode, done.stderr) == (0, b"")
+    match = re.fullmatch(rb"Date: (\w{3}, \d+ \w{3} \d{4} [\d:]{8}) (.*)\nSubject: x\n\nbody\n", done.stdout)
+    assert match is not None
+    assert match[2] == offset
+    told = time.mktime(time.strptime(match[1].decode(), "%a, %d %b %Y %H:%M:%S")) - time.timezone
+    east = (1 if offset[:1] == b"+" else -1) * (int(offset[1:3]) * 3600 + int(offset[3:]) * 60)
+    assert before - 1 <= told - east <= time.time()
+
+
+def test_predate_exits(there: Injection) -> None:
+    """Its exit code is the program's; 111 if that was killed, 100 without one."""
+    assert there.run("predate", "sh", "-c", "exit 7").returncode == 7
+    assert there.run("predate", "sh", "-c", "kill -9 $$").returncode == 111
+    assert there.run("predate", "true", input=b"x" * 1_000_000).returncode == 0
+    assert there.run("predate", "no-such-program").returncode == 100
+    assert there.run("predate").returncode == 100
+
+
+def test_datemail(there: Injection) -> None:
+    """datemail is sendmail with a local date."""
+    done = there.run("datemail", "-t", input=MESSAGE, env={"TZ": "XYZ-05:30"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert re.search(rb"^Date: .* \+0530\n(?!.*Date:)", there.only().message, re.MULTILINE | re.DOTALL)
+    assert there.run("datemail", "-bd").returncode == 100
+
+
+def test_it_is_fast(there: Injection) -> None:
+    """sendmail -t starts, queues and exits within 60 ms of CPU time; of many runs the best counts: others run, too."""
+    costs = []
+    for _ in range(15):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert there.run("sendmail", "-t", input=MESSAGE).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(costs) < BUDGET_S
