@@ -57,7 +57,7 @@ def make_maildir(path: Path) -> Path:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="qm-bench-", dir=os.environ.get("QMBENCH")))
+    path = Path(tempfile.mkdtemp(prefix="qm-bench-"))
     path.chmod(0o755)
     try:
         yield path
@@ -91,13 +91,9 @@ maillog_file_prefixes = {home}
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 myhostname = mx.test.example
-mydestination =
-virtual_mailbox_domains = {domain}
-virtual_mailbox_base = {home}/mail
-virtual_mailbox_maps = static:ann/Maildir/
-virtual_uid_maps = static:{uid}
-virtual_gid_maps = static:{uid}
-virtual_minimum_uid = 1000
+mydestination = {domain}
+alias_maps = hash:{home}/aliases
+default_privs = nobody
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
 """
@@ -130,6 +126,9 @@ def postfix(more: str = "") -> Iterator[Peer]:
         shutil.chown(home / "data", "postfix", "postfix")
         (home / "queue").mkdir()
         maildir = make_maildir(home / "mail" / "ann" / "Maildir")
+        (home / "aliases").write_text(f"ann: {maildir}/\n")
+        subprocess.run(["postalias", "-c", "/etc/postfix", f"hash:{home}/aliases"], check=True)
+        subprocess.run(["chown", "-R", "nobody", str(home / "mail")], check=True)
         (config / "main.cf").write_text(_MAIN_CF.format(home=home, domain=DOMAIN, uid=MAIL_UID) + more)
         (config / "master.cf").write_text(_master_cf(port))
         for name in ("dynamicmaps.cf", "postfix-files"):

@@ -19,6 +19,7 @@ from qm.disk.cdb import Cdb
 from qm.disk.control import Controls
 from qm.errors import Temporary
 from qm.smtpd import policy
+from qm.smtpd.known import Known
 from qm.smtpd.policy import Rules
 from qm.smtpd.rehearsal import rehearse
 from qm.smtpd.session import Session
@@ -40,7 +41,7 @@ class Smtpd:
     def __init__(self) -> None:
         self._more = Cdb("control/morercpthosts.cdb")
         self._queue = QueueClient()
-        self._users = UserClient()
+        self._users = Known(UserClient())
         self._controls: Controls | None = None
         self._rules: Rules | None = None
         try:

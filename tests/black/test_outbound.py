@@ -203,7 +203,7 @@ def test_it_is_tried_again(make_suite: Make, mx: Mx, script: dict[str, list[str]
     out = Outbound(make_suite(), {"": there.port})
     name = out.send(BOB)
     (outcome,) = out.suite.wait_for(lambda: out.history(name))
-    assert outcome.letter == b"Z" and 0 < outcome.next_s - outcome.at_s <= 401
+    assert outcome.letter == b"Z" and 0 < outcome.next_s - outcome.at_s < 600  # 400, and more the later it began
     out.try_again(lambda: f"end msg {name}" in out.suite.log(), "the second try")
     assert there.texts()[-1].endswith("last\r\n")
     assert not out.suite.mail()
