@@ -72,7 +72,8 @@ class Sender:
             yield
 
     def all_due(self) -> None:
-        """SIGALRM: try everything now, whatever is known of its destinations."""
+        """SIGALRM: try everything now, whatever is known of its destinations, and what nobody has announced."""
+        self._intake.scan()
         while self._left_over:
             self._backlog.defer(self._left_over.popleft(), NOW)
         self._backlog.all_due()

@@ -74,6 +74,20 @@ def test_a_maildir_that_is_missing_defers_until_it_is_there(suite: Suite) -> Non
     assert len(suite.mail()) == 1
 
 
+def test_a_message_that_nobody_announced_is_taken_up(suite: Suite) -> None:
+    """What lies in new/ without a word in the trigger is taken up at SIGALRM, not only at the next look."""
+    suite.dot_qmail("ann", "./Later/\n", "-later")
+    suite.send(f"ann-later@{DOMAIN}", MESSAGE)
+    suite.wait_for(lambda: _state(suite))
+    (name,) = os.listdir(suite.home / "queue" / "cur")
+    other = name[:12] + ("0" if name[12] != "0" else "1") + name[13:]  # another ID, the same file
+    (suite.home / "queue" / "new" / other).write_bytes((suite.home / "queue" / "cur" / name).read_bytes())
+    owner = (suite.home / "queue" / "cur" / name).stat()
+    os.chown(suite.home / "queue" / "new" / other, owner.st_uid, owner.st_gid)
+    suite.signal(signal.SIGALRM)
+    suite.wait_for_log(f"new msg {other}")
+
+
 def test_the_schedule_survives_a_restart(suite: Suite) -> None:
     """A deferred message is not tried before its time because send was started anew, be it by order or by a crash."""
     suite.dot_qmail("ann", "./Later/\n", "-later")
