@@ -96,16 +96,18 @@ class Submission:
         if self._streaming:
             self._pour(1)
             self._pour_envelope(text)
-        self._streaming = False
-        return self._accepted()
+        streamed, self._streaming = self._streaming, False
+        return self._accepted(streamed)
 
-    def _accepted(self) -> Accepted:
+    def _accepted(self, streamed: bool) -> Accepted:
         """Wait for the answer to a whole message."""
         try:
             answer = self._line.answer()
         except Ended as error:
             raise queuecode.failure(queuecode.LOST, "the service closed without an answer") from error
         if answer.code:
+            if streamed:
+                self._line.close()  # the service closes it too: it may have stopped listening in the middle
             raise queuecode.failure(answer.code, "said by the queue service")
         return Accepted(answer.text, answer.already)
 
