@@ -1,6 +1,6 @@
 """bin/bench: run the benchmarks and print the rows of RESULTS.md.
 
-    bin/bench [road|relay|domains|pop3|memory|backlog]... [--rounds N] [--messages N] [--domains N]
+    bin/bench [road|relay|domains|pop3|turns|memory|backlog]... [--rounds N] [--messages N] [--domains N]
         [--sessions N] [--backlog N]
 
 Needs root and Debian's postfix and dovecot-pop3d.  Nothing is asserted: it prints what it measured.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qm
-from bench import limits, peers, pop3, relay, road
+from bench import limits, peers, pop3, relay, road, turns
 
 
 def _heading(words: Sequence[str]) -> str:
@@ -34,7 +34,8 @@ def _heading(words: Sequence[str]) -> str:
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench")
-    parser.add_argument("what", nargs="*", choices=["road", "relay", "domains", "pop3", "memory", "backlog", []])
+    kinds = ["road", "relay", "domains", "pop3", "turns", "memory", "backlog", []]
+    parser.add_argument("what", nargs="*", choices=kinds)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--domains", type=int, default=1000)
@@ -51,6 +52,7 @@ def main(words: Sequence[str]) -> int:
         "relay": lambda: relay.run(chosen.rounds, chosen.messages, say),
         "domains": lambda: relay.domains(chosen.domains, say),
         "pop3": lambda: pop3.run(chosen.rounds, chosen.sessions, say),
+        "turns": lambda: turns.run(say),
         "memory": lambda: limits.memory(say),
         "backlog": lambda: limits.backlog(chosen.backlog, say),
     }
