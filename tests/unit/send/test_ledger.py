@@ -55,7 +55,7 @@ def test_an_outcome_is_on_disk_when_it_counts(ledger: Ledger) -> None:
     outcome = _note(ledger, some, 0, b"K")
     for index in (0, 1):
         _note(ledger, everybody, index, b"K")
-    assert ledger.flush() == [some, everybody]
+    assert ledger.flush(60.0) == [some, everybody]
     assert _remembered(some) == [outcome] and not _remembered(everybody)
 
 
