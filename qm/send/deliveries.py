@@ -9,7 +9,7 @@ from qm.disk.queuefile import Corrupt
 from qm.send import policy
 from qm.send.chores import SLICE, Chore, Chores
 from qm.send.copies import Copies
-from qm.send.handout import SMALL, Handout
+from qm.send.handout import SMALL, whole
 from qm.send.logbook import Logbook
 from qm.send.message import Message, Recipient
 from qm.send.schedule import Destination, Turns, Work
@@ -74,11 +74,16 @@ class Deliveries:
         return max(1, min(most, WEIGHT_MAX // message.heaviest))
 
     def _not_copied(self, message: Message, due: list[Recipient], error: Corrupt | OSError) -> None:
+        """A large message, none of whose deliveries has begun."""
         if isinstance(error, Corrupt):
             self._trials.put_aside(message, error)
-            return
-        self._log.alert(f"cannot copy {message.id.decode()}: {error.strerror}; its deliveries wait")
-        message.drop_handout()
+        else:
+            message.drop_handout()
+            self._wait(message, due, error)
+
+    def _wait(self, message: Message, due: list[Recipient], error: Corrupt | OSError) -> None:
+        """Let *due* wait for the next try, which puts a damaged message aside: here others may be at work with it."""
+        self._log.alert(f"cannot copy {message.id.decode()}: {error}; its deliveries wait")
         self._chores.begin(self._trials.settle_all(message, due, NO_COPY))
 
     def give_out(self, spawner: Spawner) -> None:
@@ -95,12 +100,11 @@ class Deliveries:
         recipients = [message.recipients[index] for index in indices]
         try:
             if message.handout is None:
-                message.handout = Handout(message.fd, message.file)
-                message.handout.step()
+                message.handout = whole(message.fd, message.file)
             descriptor = message.handout.fd if len(message.recipients) == 1 else message.handout.descriptor()
         except (Corrupt, OSError) as error:
             spawner.turns.done(destination)
-            self._not_copied(message, recipients, error)
+            self._wait(message, recipients, error)
             return
         first = self._number + 1
         delivery = self._delivery(first, message, recipients)

@@ -62,3 +62,15 @@ class Handout:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+def whole(source: int, file: QueueFile) -> Handout:
+    """A small message's handout, made at once; raises Corrupt, OSError, and then leaves nothing."""
+    made = Handout(source, file)
+    try:
+        while not made.step():
+            pass
+    except BaseException:
+        made.close()
+        raise
+    return made

@@ -37,6 +37,7 @@ class Intake:
         self._kind = FOUND  # of what the scan that is going on finds
         self._timer = loop.after(0.0, self.scan)
         self._listening = self._stopped = False
+        self._troubled = False  # a move has failed: the next look finds what the trigger tells meanwhile
         self._listen(True)
 
     def _triggered(self) -> None:
@@ -51,6 +52,9 @@ class Intake:
     def _take_told(self) -> None:
         """A batch of what the trigger told; while there is more, nothing is read from it."""
         for _ in range(min(BATCH, len(self._told))):
+            if self._troubled:
+                self._told.clear()
+                break
             name = self._told.popleft()
             if queueid.valid(name):
                 self._take(name)
@@ -68,27 +72,37 @@ class Intake:
         self._listening = wanted
 
     def _take(self, name: bytes) -> None:
-        """Move a message to cur/; it is ours from then on."""
+        """Move a message to cur/; it is ours from then on.
+
+        The first that cannot be moved ends this look: they all would fail for its reason, and each say so.
+        """
         try:
             os.rename(b"queue/new/" + name, b"queue/cur/" + name)
         except FileNotFoundError:
             return  # taken before
         except OSError as error:
             log.alert(NAME, f"cannot move queue/new/{name.decode()} to queue/cur: {error.strerror}; trying again")
-            self._loop.after(RETRY_S, self.scan)
+            self._look_again()
             return
         self._arrived(name, self._kind if self._scanning is not None else FRESH)
+
+    def _look_again(self) -> None:
+        self._troubled = True
+        self._scanning = None
+        self._timer.cancel()
+        self._timer = self._loop.after(RETRY_S, self.scan)
 
     def scan(self) -> None:
         """Read new/, in batches; again after SCAN_S."""
         if self._scanning is not None:
             return
+        self._troubled = False
         self._timer.cancel()
         try:
             self._scanning = iter(sorted(filter(queueid.valid, os.listdir(os.fsencode(queue.NEW)))))
         except OSError as error:
             log.alert(NAME, f"cannot read {queue.NEW}: {error.strerror}")
-            self._timer = self._loop.after(RETRY_S, self.scan)
+            self._look_again()
             return
         self._next_batch()
 
@@ -97,6 +111,8 @@ class Intake:
         batch = list(islice(self._scanning, BATCH))
         for name in batch:
             self._take(name)
+            if self._troubled:
+                return
         if len(batch) == BATCH:
             self._timer = self._loop.after(0.0, self._next_batch)
         else:

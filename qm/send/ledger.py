@@ -66,8 +66,13 @@ class Ledger:
 
     @staticmethod
     def _needless(message: Message) -> bool:
-        """Whether everybody has got it and nothing was ever remembered of it: then its end is its memory."""
+        """Whether everybody has got it and nothing was ever remembered of it: then its end is its memory.
+
+        Not so where a report of success may be due: more can then fail between the deliveries and the end.
+        """
         if message.has_state or not all(o.letter == b"K" for o in message.unsaved):
+            return False
+        if any(wanted.notify for wanted in message.file.envelope.recipients):
             return False
         return all(r.letter == b"K" for r in message.recipients)
 

@@ -111,6 +111,16 @@ def _recipients(records: Iterator[bytes]) -> Iterator[Recipient]:
         raise Malformed("NOTIFY or ORCPT without a recipient")
 
 
+def _plain(records: list[bytes]) -> tuple[Recipient, ...] | None:
+    """Recipients of whom nothing is said but their address, as most are: few calls each; None for any others."""
+    addresses = [record[1:] for record in records if record[:1] == b"T"]
+    if len(addresses) != len(records):
+        return None
+    if max(map(len, addresses), default=0) > ADDRESS_MAX:
+        raise AddressTooLong("address too long")
+    return tuple(map(Recipient, addresses))
+
+
 def decode(text: bytes) -> Envelope:
     """The envelope that *text* holds; raises Malformed (AddressTooLong for that) for anything else."""
     if not text.endswith(b"\0"):
@@ -134,4 +144,8 @@ def decode(text: bytes) -> Envelope:
             raise Malformed("unknown record in an envelope")
     else:
         raise Malformed("envelope without a sender")
-    return Envelope(sender, tuple(_recipients(records)), **known)  # type: ignore[arg-type]
+    theirs = list(records)
+    recipients = _plain(theirs)
+    if recipients is None:
+        recipients = tuple(_recipients(iter(theirs)))
+    return Envelope(sender, recipients, **known)  # type: ignore[arg-type]

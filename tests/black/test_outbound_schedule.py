@@ -13,11 +13,11 @@ from tests.harness.outbound import Mx, Outbound, rcpt_to, several_mx
 from tests.harness.peers import SmtpSink
 from tests.harness.rspawn import full_listener
 from tests.harness.suite import DOMAIN, Suite
-from tests.harness.turns import KINDS, turns_s
+from tests.harness.turns import KINDS, turns_calls
 
 Make = Callable[..., Suite]
 BIG = 10_000  # recipients
-TURNS_MIN = 4  # without slices it is one turn to open a message, and one or two to give it out
+CALLS_MAX = 60_000  # in one turn, of 300,000 to 1,200,000 in all; 100,000 and more if a message is not sliced
 
 
 @pytest.fixture
@@ -107,10 +107,10 @@ def test_a_restart_keeps_what_is_known(make_suite: Make, mx: Mx) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, BIG // 100])
-def test_long_work_is_spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, count: int) -> None:
-    """Be it one message to 10,000 or many to some, whatever becomes of it: send does it in many turns.
+def test_no_turn_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, count: int) -> None:
+    """Be it one message to 10,000 or many to some, whatever becomes of it: no turn of send's does much of it.
 
-    How long the longest is, `bin/bench turns` measures: below 40 ms.
+    Counted in calls, which a busy machine does not change; `bin/bench turns` measures the time, which is below 40 ms.
     """
     monkeypatch.chdir(tmp_path)
-    assert len(turns_s(kind, count, BIG)) > TURNS_MIN
+    assert max(turns_calls(kind, count, BIG)) < CALLS_MAX

@@ -1,5 +1,6 @@
 """How send learns of new messages: the trigger's names, and a look into new/."""
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -114,3 +115,30 @@ def test_after_the_stop_nothing_is_taken() -> None:
     life.run(MANY)
     assert len(life.seen) == before
     assert len(os.listdir(queue.NEW)) + before == 3 * BATCH + 1
+
+
+def test_a_queue_that_cannot_be_changed_is_tried_in_peace(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """While no message can be moved (a disk that was remounted read-only), there is one look after another, with one
+    alert each: what waits in new/ does not multiply them.
+    """
+    looks: list[float] = []
+    listdir = os.listdir
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def look(path: bytes) -> list[bytes]:
+        looks.append(time.monotonic())
+        return listdir(path)
+
+    _new(50)
+    life = _Life()
+    monkeypatch.setattr("qm.send.intake.RETRY_S", 0.01)
+    monkeypatch.setattr("qm.send.intake.os.rename", refuse)
+    monkeypatch.setattr("qm.send.intake.os.listdir", look)
+    life.loop.before_wait.append(lambda: life.loop.stop() if len(looks) >= 5 else None)
+    assert life.run(1) == []
+    assert len(life.loop._timers) <= 3
+    assert capfd.readouterr().err.count("alert:") <= len(looks)

@@ -1,6 +1,7 @@
 """A message's whole life, with a clock passed in: tries, warning, expiry, reports (qmail.md 7; RFC 3461, 3464)."""
 
 import email
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 from flufl.bounce import all_failures
 
-from qm.disk import queue
+from qm.disk import queue, state
+from qm.send import handout
 from qm.wire.delivery import Delivery, Health, Outcome, Result
 from qm.wire.envelope import Envelope, Recipient
 from tests.harness.sending import (
     DEFERRED,
     DELIVERED,
+    MESSAGE,
     REFUSED,
     Answer,
     Clock,
@@ -286,3 +289,62 @@ def test_a_passed_on_success_is_not_ours_to_report(make: Make) -> None:
     assert b"\nFinal-Recipient: rfc822;old@b.example\nAction: relayed\nStatus: 2.0.0\n" in reports[0]
     assert b"\nFinal-Recipient: rfc822;ann@me.example\nAction: delivered\n" in reports[0]
     assert b"dsn@a.example" not in reports[0].partition(b"--- Below")[0]
+
+
+def test_a_report_that_cannot_be_queued_repeats_no_delivery(make: Make) -> None:
+    """Who has got the mail does not get it again because the queue would not take the report of success."""
+    life = make(remote=_TAKES_ALL)
+    put(Recipient(BOB, b"SUCCESS"))
+    os.rename(queue.SOCKET, "queue/elsewhere")
+    life.run(NOW_S + 60)
+    assert len(life.remote.seen) == 1
+    os.rename("queue/elsewhere", queue.SOCKET)
+    life.run()
+    assert len(life.remote.seen) == 1
+    assert [b"Action: relayed" in text for to, text in mail(life) if to == ANN] == [True]
+    assert not os.listdir(queue.CUR) and not os.listdir(queue.STATE)
+
+
+def test_damage_between_two_deliveries(make: Make) -> None:
+    """A message that is damaged while some still wait for it is not given out again, and put aside at its next try."""
+
+    def damage(delivery: Delivery) -> Outcome:
+        with open(os.path.join(os.fsencode(queue.CUR), delivery.id), "r+b") as file:
+            file.write(b"damaged")
+        return outcome(delivery, DELIVERED)
+
+    life = make(local=damage, concurrencylocal=1)
+    name = put(*(b"u%d@me.example" % n for n in range(5)))
+    life.run()
+    assert len(life.local.seen) == 1
+    assert os.listdir(queue.BAD) == [name.decode()]
+    assert not os.listdir(queue.CUR)
+    letters = [one.letter for one in state.read(b"queue/state/" + name)]
+    assert sorted(letters) == [b"K"] + [b"Z"] * 4
+
+
+def test_a_large_message_is_never_given_out_in_part(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When descriptors run out at one delivery of a large message, the others still get all of it."""
+    monkeypatch.setattr(handout, "PIECE", 100_000)
+    text = MESSAGE + b"x" * 70 + b"\n" + b"line\n" * 80_000
+    whole = handout.Handout.descriptor
+    left = [1]
+
+    def fail_once(self: handout.Handout) -> int:
+        if self.is_large and left and os.path.exists("go"):
+            left.pop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return whole(self)
+
+    def go(delivery: Delivery) -> Outcome:
+        Path("go").touch()
+        return outcome(delivery, DELIVERED)
+
+    monkeypatch.setattr(handout.Handout, "descriptor", fail_once)
+    life = make(local=go, concurrencylocal=1)
+    wanted = tuple(Recipient(b"u%d@me.example" % n) for n in range(4))
+    write_message(Envelope(b"", wanted, born_ns=NOW_S * 10**9), text)
+    life.run()
+    assert not left
+    assert {len(given) for _, _, given in life.local.seen} == {len(text)}
+    assert {d.recipients[0].address for _, d, _ in life.local.seen} == {one.address for one in wanted}
