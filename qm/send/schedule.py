@@ -7,6 +7,7 @@ failure, as Postfix's queue manager does.
 
 from collections import deque
 from collections.abc import Hashable, Iterator
+from itertools import islice
 from math import isqrt
 from typing import Final, Generic, TypeVar
 
@@ -14,6 +15,8 @@ LOCAL_SKIP: Final = 10  # qmail.md 7.6: the k-th try is (k * skip)^2 s after bir
 REMOTE_SKIP: Final = 20
 FIRST_WINDOW: Final = 5.0  # deliveries at once to a destination that we know nothing of
 DEAD_S: Final = 300.0  # a destination that failed as a whole is left alone for so long
+PROVEN_MAX: Final = 4096  # destinations that have served us and are remembered while nobody uses them
+KEPT_FREE: Final = 4  # one part in so many of the deliveries is for destinations that have served us
 
 M = TypeVar("M")
 
@@ -90,6 +93,9 @@ class Turns(Generic[M]):
         self._adapts = adapts
         self._ring: deque[Work[M]] = deque()
         self._destinations: dict[Hashable, Destination[M]] = {}
+        self._active: dict[Destination[M], None] = {}  # those with deliveries in flight
+        self._strangers: dict[Destination[M], None] = {}  # unproven ones that wait for a place, in order
+        self._proven: dict[Hashable, None] = {}  # names, the longest unused first
 
     def set_limit(self, limit: int) -> None:
         """Another limit from now on; what is in flight stays so."""
@@ -104,6 +110,7 @@ class Turns(Generic[M]):
         if found is None:
             most = max(self.limit, 1)
             found = Destination(name, min(FIRST_WINDOW, most) if self._adapts else most, most)
+            found.proven = name in self._proven
             self._destinations[name] = found
         return found
 
@@ -138,20 +145,36 @@ class Turns(Generic[M]):
             self._to_ring(work)
             destination.busy += 1
             self.busy += 1
+            self._active[destination] = None
             return work.message, destination, indices
         return None
 
     def _with_room(self, work: Work[M]) -> Destination[M] | None:
         while work.ready:
             destination = work.ready.popleft()
-            if destination.room and not self._has_its_share(destination):
+            if destination.room and (destination.proven or not self._adapts or self._may_try(destination)):
                 return destination
             destination.waiting.append(work)
         return None
 
-    def _has_its_share(self, destination: Destination[M]) -> bool:
-        """While half of all deliveries are taken, one that has not served us yet gets no second: it may be dead."""
-        return self._adapts and destination.busy > 0 and not destination.proven and self.busy >= self.limit // 2
+    def _may_try(self, stranger: Destination[M]) -> bool:
+        """Whether a destination that has not served us may have a delivery now: it may be dead, and cost a time-out.
+
+        While half of all deliveries are taken it gets no second, and a part of them is never for such ones.
+        """
+        if stranger.busy:
+            return self.busy < self.limit // 2
+        if self._places() > 0:
+            return True
+        self._strangers[stranger] = None
+        return False
+
+    def _places(self) -> int:
+        """How many more deliveries may go to destinations that have not served us."""
+        most = self.limit - self.limit // KEPT_FREE
+        if self.busy < most:
+            return most - self.busy
+        return most - sum(destination.busy for destination in self._active if not destination.proven)
 
     def _take(self, work: Work[M], destination: Destination[M]) -> list[int]:
         queue = work.queues[destination]
@@ -175,23 +198,41 @@ class Turns(Generic[M]):
         """A delivery to *destination* has ended: whoever waits for its place gets it."""
         self.busy -= 1
         destination.busy -= 1
+        if not destination.busy:
+            del self._active[destination]
         for _ in range(int(destination.window) - destination.busy):
-            if not destination.waiting:
+            if not self._wake(destination):
                 break
-            work = destination.waiting.popleft()
-            work.ready.append(destination)
-            self._to_ring(work)
+        if self._strangers:
+            for stranger in list(islice(self._strangers, max(0, self._places()))):
+                del self._strangers[stranger]
+                self._wake(stranger)
         if destination.window >= FIRST_WINDOW:
             self._forget(destination)
 
+    def _wake(self, destination: Destination[M]) -> bool:
+        """Let a work that waits at *destination* have its turn; False if there is none."""
+        if not destination.waiting:
+            return False
+        work = destination.waiting.popleft()
+        work.ready.append(destination)
+        self._to_ring(work)
+        return True
+
     def _forget(self, destination: Destination[M]) -> None:
-        """Keep only destinations in use, and those in trouble."""
+        """Keep only destinations in use, and those in trouble; of others the name, if they have served us."""
         if not (destination.busy or destination.queued or destination.dead_until_s):
             self._destinations.pop(destination.name, None)
+            self._proven.pop(destination.name, None)
+            if destination.proven and self._adapts:
+                self._proven[destination.name] = None
+                if len(self._proven) > PROVEN_MAX:
+                    del self._proven[next(iter(self._proven))]
 
     def drop(self, destination: Destination[M]) -> Iterator[tuple[M, int]]:
         """Take out everything that waits at *destination*, which is dead: (message, recipient index) each."""
         waiting, destination.waiting = destination.waiting, deque()
+        self._strangers.pop(destination, None)
         for work in (*waiting, *(w for w in self._ring if destination in w.queues)):
             queue = work.queues.pop(destination, ())
             if destination in work.ready:

@@ -64,6 +64,25 @@ def test_hosts_that_are_silent_hold_up_nobody(make_suite: Make, mx: Mx) -> None:
             one.close()
 
 
+def test_more_silent_hosts_than_places(make_suite: Make, mx: Mx) -> None:
+    """While more hosts that nobody knows keep silent than there are places, a host that has served us gets its mail."""
+    there = mx()
+    silent = [full_listener() for _ in range(24)]
+    try:
+        ports = {f"s{n}.test": port for n, (_, port) in enumerate(silent)}
+        out = Outbound(make_suite(), {**ports, "": there.port}, timeoutconnect="5")
+        out.wait_for_end(out.send("bob@x.test"))
+        for domain in ports:
+            out.send(f"u@{domain}")
+        out.suite.wait_for_log(r"^starting delivery \d+: msg \w+ to remote u@s14.test")
+        out.wait_for_end(out.send("bob@x.test"))
+        assert "deferral" not in out.suite.log()
+    finally:
+        for held, _ in silent:
+            for one in held:
+                one.close()
+
+
 def test_a_hold_and_its_end(make_suite: Make, mx: Mx) -> None:
     """control/concurrencyremote 0 holds mail for other hosts, not for this one; SIGHUP lets it go."""
     there = mx()

@@ -149,14 +149,66 @@ def test_who_never_served_us_and_is_not_there_is_dead_at_once() -> None:
 def test_unproven_destinations_do_not_take_all(proven: bool, more: int) -> None:
     """While half of the deliveries are taken, who has not served us gets one at once, others their window."""
     turns: Turns[str] = Turns(20, adapts=True)
-    for n in range(20):
+    for n in range(15):
         _add(turns, f"m{n}", [(b"d%d" % n, index) for index in range(10 if n == 0 else 1)])
-    assert sorted(name for _, name, _ in _drain(turns)) == sorted(b"d%d" % n for n in range(20))
+    assert sorted(name for _, name, _ in _drain(turns)) == sorted(b"d%d" % n for n in range(15))
     if proven:
         turns.destination(b"d0").succeeded()
-    for n in range(10):
+    for n in range(5):
         turns.done(turns.destination(b"d%d" % n))
     assert [name for _, name, _ in _drain(turns)] == [b"d0"] * more
+
+
+def test_strangers_leave_places_free() -> None:
+    """A quarter of the deliveries is for destinations that have served us, however many others wait; those come in
+    turn.
+    """
+    turns: Turns[str] = Turns(20, adapts=True)
+    for n in range(40):
+        _add(turns, f"m{n}", [(b"silent%d" % n, 0)])
+    strangers = [name for _, name, _ in _drain(turns)]
+    assert len(strangers) == 15
+    turns.destination(b"friend").succeeded()
+    _add(turns, "f", [(b"friend", n) for n in range(9)])
+    friends = [name for _, name, _ in _drain(turns)]
+    assert friends == [b"friend"] * 5
+    turns.done(turns.destination(b"friend"))
+    assert [name for _, name, _ in _drain(turns)] == [b"friend"]
+    for name in strangers[:3]:
+        turns.done(turns.destination(name))
+    assert len([name for _, name, _ in _drain(turns) if name != b"friend"]) == 3
+
+
+def test_who_has_served_us_is_remembered() -> None:
+    """Of a destination that nobody uses any more it is still known that it served us, until it fails."""
+    turns: Turns[str] = Turns(20, adapts=True)
+    for failure in (False, True):
+        _add(turns, "m", [(b"d", 0)])
+        (turn,) = [turns.next()]
+        assert turn is not None
+        if failure:
+            for _ in range(6):
+                turn[1].failed(0.0)
+        else:
+            turn[1].succeeded()
+        turns.done(turn[1])
+        turns.expire(schedule.DEAD_S)
+        assert not turns._destinations
+        assert turns.destination(b"d").proven is not failure
+        turns._destinations.clear()
+
+
+def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The destination that has been unused longest is forgotten first."""
+    monkeypatch.setattr(schedule, "PROVEN_MAX", 3)
+    turns: Turns[str] = Turns(20, adapts=True)
+    for n in range(5):
+        _add(turns, "m", [(n, 0)])
+        turn = turns.next()
+        assert turn is not None
+        turn[1].succeeded()
+        turns.done(turn[1])
+    assert list(turns._proven) == [2, 3, 4]
 
 
 def test_unused_destinations_are_forgotten() -> None:
@@ -179,8 +231,8 @@ def test_a_limit_of_zero_holds() -> None:
     assert turns.next() is not None
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([b"a", b"b", b"c"])), max_size=60), st.integers(1, 4))
-def test_everything_is_given_out_once(wanted: list[tuple[int, bytes]], limit: int) -> None:
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), max_size=60), st.integers(1, 9))
+def test_everything_is_given_out_once(wanted: list[tuple[int, int]], limit: int) -> None:
     """Whatever order deliveries end in, each recipient is given out exactly once."""
     turns: Turns[int] = Turns(limit, adapts=True)
     for index, (message, name) in enumerate(wanted):
