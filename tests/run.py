@@ -29,7 +29,7 @@ CHECKS: Final = {
     "contracts": [str(BIN / "lint-imports"), "--no-logo"],
 }
 WORKERS_MAX: Final = 4
-OBSERVERS: Final = ("tests/black/test_privileges.py",)  # write docs/SECURITY.md
+OBSERVERS: Final = ("tests/black/test_privileges.py", "tests/black/test_hostile.py")  # write docs/SECURITY.md
 
 
 def _run_checks() -> list[str]:
