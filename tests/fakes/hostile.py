@@ -378,9 +378,15 @@ def try_one(act: Callable[[], object]) -> object:
     return json.loads(text or b'{"error": "died"}')
 
 
-def run(plan: str, result: str) -> None:
+def read_plan(plan: str) -> None:
+    """Wait until the test lets go of the plan, and take it."""
     with open(plan, encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
         PLAN.update(json.load(file))
+
+
+def run(plan: str, result: str) -> None:
+    read_plan(plan)
     sys.path[:0] = PLAN["path"]
     PLAN["mark"] = os.path.basename(result)
     found = {name: try_one(act) for name, act in TRIES.items()}
@@ -390,8 +396,7 @@ def run(plan: str, result: str) -> None:
 
 def crowd(plan: str, result: str) -> None:
     """Hold as many connections to our doors as we get, until killed."""
-    with open(plan, encoding="utf-8") as file:
-        PLAN.update(json.load(file))
+    read_plan(plan)
     held = []
     for name in ("queue/socket", "users/socket"):
         for _ in range(CROWD):

@@ -44,7 +44,7 @@ class Busy:
         self.suite = suite
         self.others: list[int] = []  # of programs that are not the suite's
         self._stack = stack
-        self._stopped: list[int] = []
+        self._stopped: dict[str, int] = {}
         self._mx = stack.enter_context(ScriptedMx(folder, {"greeting": ["!hang"]}))
         self._configure()
         suite.start()
@@ -70,12 +70,12 @@ class Busy:
     def _pause(self, name: str) -> None:
         pid = self.suite.pid_of(name)
         os.kill(pid, signal.SIGSTOP)
-        self._stopped.append(pid)
+        self._stopped[name] = pid
 
-    def release(self) -> None:
-        """Let those who stand still go on."""
-        while self._stopped:
-            os.kill(self._stopped.pop(), signal.SIGCONT)
+    def release(self, *names: str) -> None:
+        """Let those of *names* who stand still go on; without names all."""
+        for name in names or tuple(self._stopped):
+            os.kill(self._stopped.pop(name), signal.SIGCONT)
 
     def _hold_deliveries(self) -> None:
         suite = self.suite
@@ -87,7 +87,7 @@ class Busy:
         suite.wait_for(lambda: os.listdir(suite.home / "queue/tmp"), "a file that grows")
         self._inject()
         self._pause("qm-queued")
-        os.kill(self._stopped[0], signal.SIGCONT)
+        self.release("qm-send")
         wait_for(lambda: {"qm-remote", "qm-send's worker", "a program of a .qmail file"} <= self._names(), "deliveries")
         wait_for(lambda: any(p.kinds.count("a channel") > 1 for p in self.look().named("qm-local")), "a forward")
 
