@@ -23,7 +23,7 @@ from qm.smtpd.known import Known
 from qm.smtpd.policy import Rules
 from qm.smtpd.rehearsal import rehearse
 from qm.smtpd.session import Session
-from qm.unix import log, privs
+from qm.unix import confine, log, privs
 from qm.unix.channel import Channel, Gone
 from qm.unix.program import Argv, Env, program
 from qm.unix.queueclient import QueueClient
@@ -93,6 +93,7 @@ class Smtpd:
 def _drop() -> None:
     if privs.is_root():  # started without -u: what reads the network is never root
         privs.become(privs.role("qmaild"))
+    confine.gain_nothing()
 
 
 def warm(argv: Argv, env: Env) -> Callable[[Env], int]:

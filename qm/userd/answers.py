@@ -53,7 +53,6 @@ def _enter(key: None) -> Work:
     with suppress(Temporary):  # then the checks that need it say so
         accounts.libcrypt()
     privs.become(privs.role("qmailp"))
-    privs.no_new_privs()
 
     def work(record: bytes, descriptors: object) -> bytes:
         stored, secret = unpack(record, 2)

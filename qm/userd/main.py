@@ -23,7 +23,7 @@ from qm import errors
 from qm.disk import lock
 from qm.disk.control import Controls
 from qm.errors import Temporary
-from qm.unix import privs
+from qm.unix import confine, privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, Usage, program, ready
 from qm.userd.answers import CONTROLS
@@ -60,6 +60,7 @@ def main(argv: Argv, env: Env) -> int:
         raise Usage("usage: qm-userd")
     os.umask(0o077)
     controls = Controls(CONTROLS)
+    confine.gain_nothing()  # its workers inherit it
     may_ask = frozenset((0, os.geteuid(), privs.role("qmaild").uid, privs.role("qmailp").uid))
     lock.take(LOCK)  # until we end
     loop = Loop()
