@@ -42,6 +42,7 @@ TABLE: Final[dict[str, Control]] = {
     c.name: c
     for c in (
         Control("me", L, None, "all", "This host's name; the default of many others."),
+        Control("aliasfile", L, b"/etc/aliases", "newaliases", "sendmail's alias file; its .cdb is what it becomes."),
         Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
         Control("authfaildelay", N, 2, "popup", "How long a refused login waits for its answer.", "s"),
         Control("badmailfrom", S, None, "smtpd", "Senders that are refused: addresses, or @domain."),
