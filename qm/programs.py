@@ -9,6 +9,8 @@ PROGRAMS: Final[dict[str, str]] = {
     "bouncesaying": "qm.bouncesaying",
     "checkpassword": "qm.checkpassword",
     "condredirect": "qm.condredirect",
+    "config": "qm.config",
+    "config-fast": "qm.configfast",
     "datemail": "qm.datemail",
     "elq": "qm.qail",
     "except": "qm.except_",
