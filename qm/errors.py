@@ -6,6 +6,7 @@ from typing import Final
 OK: Final = 0
 PERMANENT: Final = 100
 TEMPORARY: Final = 111
+PROGRAM_PERMANENT: Final = frozenset((PERMANENT, 64, 65, 70, 76, 77, 78, 112))  # of a program that mail is given to
 
 # qmail.md 2.2: what may work later
 TEMPORARY_ERRNO: Final = frozenset(

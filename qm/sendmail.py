@@ -5,9 +5,9 @@ Reads:   fd 0 (the message)
 Env:     QMHOME, PROTO (-bs); sets for inject QMAILUSER, QMAILHOST, MAILNAME, QMAILNOTIFY, QMAILRET, QMAILENVID; for
          smtpd RELAYCLIENT, DATABYTES, NOUSERCHECK, TCPLOCALIP and its like
 Writes:  fd 1 (-bp, -bs), fd 2 (what is wrong)
-Asks:    inject, smtpd, qread, each as the same process; -q signals the supervisor
+Asks:    inject, smtpd, qread, newaliases, each as the same process; -q signals the supervisor
 As:      the caller
-Exits:   0 done; 100 usage; else what inject, smtpd or qread exits with
+Exits:   0 done; 100 usage; else what inject, smtpd, qread or newaliases exits with
 See:     sendmail(8), qmail.md 16.2
 """
 
@@ -94,7 +94,7 @@ def _list(env: Env) -> int:
 
 
 def _aliases(env: Env) -> int:
-    raise Permanent("there is no alias database here", detail="aliases are .qmail files, see dot-qmail(5)")
+    return chain.prepare([b"newaliases"], env)(env)
 
 
 def _try_now(env: Env) -> int:

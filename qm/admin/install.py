@@ -23,10 +23,9 @@ from qm.quickstart.home import rc_script
 from qm.supervise import LOCK
 from qm.unix import owner, privs
 from qm.unix.interfaces import own_addresses
+from qm.wire.hostcontrols import LABEL, full_name
 
-_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_HOST: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})+")
-_ADDRESS: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+=-]{{0,63}}(@{_LABEL}(\.{_LABEL})*)?")
+_ADDRESS: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+=-]{{0,63}}(@{LABEL}(\.{LABEL})*)?")
 _PREFIX: Final = re.compile(r"[a-z_][a-z0-9_-]{0,20}")
 _PAGE: Final = re.compile(r"[a-z0-9-]+\.[1-8]")
 _MAILDIR: Final = ("Maildir", "Maildir/tmp", "Maildir/new", "Maildir/cur")
@@ -117,8 +116,8 @@ def _strange(home: str) -> str:
 
 
 def _host(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    host = value.lower().rstrip(".")
-    if not _HOST.fullmatch(host):
+    host = full_name(value)
+    if host is None:
         raise click.BadParameter(f"{value} is not a full host name, as mail.example.org")
     return host
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from qm.admin.accounts import Names
+from qm.wire import hostcontrols
 
 RULES: Final = """\
 # Who may connect by SMTP, and who may send to everywhere (RELAYCLIENT).  After a change, here in this directory:
@@ -19,14 +20,7 @@ PORTS: Final = (25, 110)
 
 def control_files(host: str) -> Mapping[str, str]:
     """The control files of *host*, as config-fast makes them (qmail.md section 19)."""
-    labels = host.split(".")
-    return {
-        "me": host,
-        "defaultdomain": ".".join(labels[1:]) if len(labels) > 2 else host,
-        "plusdomain": ".".join(labels[-2:]),
-        "locals": host,
-        "rcpthosts": host,
-    }
+    return {**hostcontrols.single_lines(host), **dict.fromkeys(hostcontrols.LISTS, host)}
 
 
 def aliases(root: str) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ under us does harm.
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
 import cdblib
@@ -145,3 +145,19 @@ def write(path: str, items: Iterable[tuple[bytes, bytes]], *, temporary: str = "
             raise Temporary("cannot write a database", detail=f"{path}: more than 4 GiB") from error
 
     atomic.replace(path, fill, mode=mode, temporary=temporary)
+
+
+def records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of the whole cdb *data*, in their order; raises BadCdb."""
+    if len(data) < _HEADER.size:
+        raise BadCdb("cannot read a database", detail="it is cut off")
+    end, position = min(_HEADER.unpack_from(data)[::2]), _HEADER.size
+    while position < end:
+        if position + _PAIR.size > len(data):
+            raise BadCdb("cannot read a database", detail="it is cut off")
+        lengths = _PAIR.unpack_from(data, position)
+        start = position + _PAIR.size
+        position = start + sum(lengths)
+        if position > min(end, len(data)):
+            raise BadCdb("cannot read a database", detail="a record is longer than the file")
+        yield data[start : start + lengths[0]], data[start + lengths[0] : position]

@@ -42,6 +42,7 @@ TABLE: Final[dict[str, Control]] = {
     c.name: c
     for c in (
         Control("me", L, None, "all", "This host's name; the default of many others."),
+        Control("aliasfile", L, b"/etc/aliases", "newaliases", "sendmail's alias file; its .cdb is what it becomes."),
         Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
         Control("authfaildelay", N, 2, "popup", "How long a refused login waits for its answer.", "s"),
         Control("badmailfrom", S, None, "smtpd", "Senders that are refused: addresses, or @domain."),
@@ -57,7 +58,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("defaultdomain", L, ME, "inject", "Domain for hosts without a dot."),
         Control("defaulthost", L, ME, "inject", "Host for addresses without @."),
         Control("delaywarning", N, 0, "send", "Age at which a sender is warned that mail waits; 0: never.", "s"),
-        Control("dnsservers", S, None, "remote", "DNS servers, address[:port], instead of those of /etc/resolv.conf."),
+        Control("dnsservers", S, None, "config, remote", "DNS servers, address[:port]; none: /etc/resolv.conf."),
         Control("doublebouncehost", L, ME, "send", "Host of doublebounceto."),
         Control("doublebounceto", L, b"postmaster", "send", "Who gets bounces that bounce."),
         Control("ehloignore", T, None, "remote", "EHLO keywords not to use: host:KEYWORD KEYWORD; keys as smtproutes."),

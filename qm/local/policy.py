@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
-from qm.errors import OK, PERMANENT, TEMPORARY
+from qm.errors import OK, PERMANENT, PROGRAM_PERMANENT, TEMPORARY
 from qm.wire import date
 from qm.wire.address import quote
 from qm.wire.dotqmail import Kind
@@ -12,7 +12,6 @@ from qm.wire.dotqmail import Kind
 REPORT_MAX: Final = 3000  # bytes of a report's text, as qmail-lspawn
 DOUBLE_BOUNCE: Final = b"#@[]"  # its sender; what it is forwarded by must not bounce to an owner
 STOP: Final = 99  # a program's: leave the rest of the file
-_PERMANENT: Final = frozenset((PERMANENT, 64, 65, 70, 76, 77, 78, 112))
 _VERP: Final = b"-@[]"  # send expands it, once a recipient
 _BLANKS: Final = bytes.maketrans(b" \t\n", b"---")
 _LETTER: Final = {OK: b"K", PERMANENT: b"D", TEMPORARY: b"Z"}
@@ -110,7 +109,7 @@ def judge(code: int) -> Verdict:
         return Verdict.CONTINUE
     if code == STOP:
         return Verdict.STOP
-    return Verdict.PERMANENT if code in _PERMANENT else Verdict.TEMPORARY
+    return Verdict.PERMANENT if code in PROGRAM_PERMANENT else Verdict.TEMPORARY
 
 
 def complaint(code: int, output: bytes) -> str:

@@ -9,7 +9,7 @@ from qm.disk.control import BadControl, Controls
 from qm.remote import policy
 from qm.remote.resolver import Server, server
 from qm.remote.session import Timeouts
-from qm.wire import smtproute
+from qm.wire import dnsserver, smtproute
 from qm.wire.smtpclient import Step
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
@@ -88,22 +88,6 @@ def _families(controls: Controls) -> Mapping[bytes, bytes]:
     return table
 
 
-def _server(line: bytes) -> Server:
-    """``1.2.3.4``, ``1.2.3.4:53``, ``::1`` or ``[::1]:53``; raises ValueError."""
-    text = line.decode("ascii")
-    if text.startswith("["):
-        address, _, port = text[1:].partition("]")
-        port = port.removeprefix(":")
-    elif text.count(":") == 1:
-        address, _, port = text.partition(":")
-    else:
-        address, port = text, ""
-    number = int(port or "53")
-    if not 0 < number < 65536:
-        raise ValueError("no such port")
-    return server(address, number)
-
-
 def _resolv_conf() -> tuple[Server, ...]:
     """The nameserver lines of resolv.conf(5); without any, this host, as the C library does."""
     found = []
@@ -126,7 +110,7 @@ def _servers(controls: Controls) -> tuple[Server, ...]:
     found = []
     for line in controls.lines("dnsservers"):
         try:
-            found.append(_server(line))
+            found.append(server(*dnsserver.parse(line)))
         except ValueError as error:
             raise _bad("dnsservers", line, "not address[:port]") from error
     return tuple(found) or _resolv_conf()

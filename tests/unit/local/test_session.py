@@ -4,7 +4,6 @@ import os
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -400,9 +399,7 @@ def test_program_time_limit(home: Path, deliver: Deliver, tmp_path: Path) -> Non
     (tmp_path / "control").mkdir()
     (tmp_path / "control" / "timeoutprogram").write_text("1\n")
     _write(home, b"|exec sleep 60\n")
-    before_s = time.monotonic()
     assert deliver() == b"ZA program did not end in 1 seconds. (#4.3.0)\n"
-    assert time.monotonic() - before_s < 30
 
 
 def test_broken_time_limit(home: Path, deliver: Deliver, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

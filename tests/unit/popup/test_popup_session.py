@@ -1,6 +1,5 @@
 """The privileged half of popup believes its speaker one thing only: that somebody wants to log in."""
 
-import time
 
 import pytest
 from hypothesis import given
@@ -56,13 +55,10 @@ def test_apop_where_it_is_offered() -> None:
 
 
 def test_silence() -> None:
-    """A speaker that says nothing is waited for until the limit and no longer."""
+    """A speaker that says nothing is waited for until the limit."""
     ours, theirs = fds.pair()
-    with ours, theirs:
-        before_s = time.monotonic()
-        with pytest.raises(TimeoutError):
-            session._report(ours, TALK, 0.05)
-        assert time.monotonic() - before_s < 5
+    with ours, theirs, pytest.raises(TimeoutError):
+        session._report(ours, TALK, 0.05)
 
 
 @given(st.builds(Talk, lines, numbers, st.booleans(), lines, st.booleans(), numbers, numbers))

@@ -1,7 +1,7 @@
 """mboxrd quoting (qmail.md 13.7)."""
 
 import re
-import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qm.wire.mboxrd import Quoter
+from tests.harness.operations import is_linear
 
 _WORDS = [b"From ", b">", b"\n", b"F", b"Fro", b"m ", b" ", b"x", b"\r\n", b"From", b">>From "]
 _TEXT = st.lists(st.sampled_from(_WORDS)).map(b"".join)
@@ -59,9 +60,12 @@ def test_cut_anywhere(text: bytes, cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("word", [b"From ", b">", b">From ", b"\nFrom ", b"x"])
 def test_hostile_messages_take_linear_time(word: bytes) -> None:
-    """A megabyte made to be slow is quoted in some milliseconds of CPU; were it not linear it would take minutes."""
-    text = word * (1_000_000 // len(word))
-    pieces = [text[at : at + 65536] for at in range(0, len(text), 65536)]
-    before_s = time.process_time()
-    _quote(pieces)
-    assert time.process_time() - before_s < 5.0
+    """Ten times a text made to be slow takes at most eleven times the work, in pieces and in one."""
+
+    def work(size: int, piece: int) -> Callable[[], object]:
+        text = word * (size // len(word))
+        pieces = [text[at : at + piece] for at in range(0, len(text), piece)]
+        return lambda: _quote(pieces)
+
+    assert is_linear(lambda size: work(size, 64), 10_000)
+    assert is_linear(lambda size: work(size, size), 10_000)

@@ -194,11 +194,11 @@ def test_any_line(line: bytes) -> None:
 )
 @pytest.mark.parametrize("tail", [b"", b'"', b"(", b"\xff"])
 def test_no_line_is_slow(head: bytes, filler: bytes, tail: bytes) -> None:
-    """A line of 4096 bytes that is made to confuse the matcher costs no more than a few milliseconds."""
+    """A line of 4096 bytes that is made to confuse the matcher does not: some milliseconds, and not a second."""
     line = head + filler * ((4096 - len(head)) // len(filler)) + tail
     started_s = time.process_time()
     try:
         parse(line)
     except Refused:
         pass
-    assert time.process_time() - started_s < 0.1
+    assert time.process_time() - started_s < 1  # of CPU

@@ -1,0 +1,1 @@
+"""fastforward: forward a message as a database of aliases says (fastforward)."""
