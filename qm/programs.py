@@ -54,6 +54,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "qm-vacation": "qm.vacation.main",
     "qreceipt": "qm.qreceipt",
     "sendmail": "qm.sendmail",
+    "splogger": "qm.splogger",
     "tcprules": "qm.tcprules",
     "tcprulescheck": "qm.tcprulescheck",
     "tcpserver": "qm.tcpserver.main",
