@@ -62,6 +62,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "sendmail": "qm.sendmail",
     "setforward": "qm.setforward",
     "setmaillist": "qm.setmaillist",
+    "splogger": "qm.splogger",
     "tcprules": "qm.tcprules",
     "tcprulescheck": "qm.tcprulescheck",
     "tcpserver": "qm.tcpserver.main",

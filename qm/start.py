@@ -121,6 +121,7 @@ def _start_logger(argv: Sequence[bytes], env: Env) -> None:
             fds.place({0: reader})
             fds.close_from(3)
             privs.become(privs.role("qmaill"))
+            title.show(argv)
             code = chain.prepare(argv, env)(env)
         finally:
             os._exit(code)

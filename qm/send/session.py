@@ -99,6 +99,8 @@ class Sender:
         self._local.close()
         self._remote.close()
         self._trials.bounces.close()
+        self._log.exiting()
+        self._log.flush()
 
     def _lost(self, name: bytes) -> None:
         self.failed = True
