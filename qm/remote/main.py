@@ -3,7 +3,7 @@
 Usage:   qm-remote host sender recipient ...
 Reads:   fd 0 (the message), control/{dnsservers,ehloignore,helohost,ipfamily,me,moreipme,notipme,remoteaddresses,
          remotemessages,smtproutes,timeoutconnect,timeoutdatadone,timeoutdatainit,timeoutdatasend,timeoutdns,timeoutgreeting,
-         timeouthelo,timeoutmail,timeoutrcpt,timeoutremote}, /etc/resolv.conf
+         timeouthelo,timeoutmail,timeoutrcpt,timeoutremote,timeouttls,tlspolicy,tlsroots}, /etc/resolv.conf
 Writes:  fd 1 (reports), fd 2 (log), the network
 As:      qmailr, as a worker of rspawn; the command: whoever calls it
 Exits:   0 always; what became of the message is in the reports
@@ -19,6 +19,7 @@ from typing import Final
 
 from qm import errors
 from qm.errors import QmError
+from qm.remote import tls
 from qm.remote.settings import Config
 from qm.remote.worker import Worker
 from qm.unix import log
@@ -35,6 +36,7 @@ _BUG: Final = Result(b"Z", b"System trouble here. (#4.3.0)\n", b"4.3.0")
 def entrance() -> Callable[[Destination], Worker]:
     """For rspawn: make ready, once; what it gives is called in each fresh worker."""
     config = Config(lambda text: log.alert(NAME, text))
+    tls.unverified()
     return lambda destination: Worker(config)
 
 

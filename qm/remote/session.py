@@ -4,24 +4,23 @@ The server is a stranger: every wait has a deadline (RFC 5321 4.5.3.2), every bu
 is more than a failure of the delivery in hand.
 """
 
-import errno
-import socket
 import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from qm.errors import Temporary
+from qm.remote.connection import Connection, Lost
 from qm.remote.message import Message
+from qm.remote.tls import TlsFailed, Trouble
 from qm.remote.transaction import Text, Traits, Transaction
 from qm.remote.words import Peer
 from qm.wire.delivery import Delivery
 from qm.wire.replies import BadReply, Reply
 from qm.wire.smtpbody import END, BodyEncoder
 from qm.wire.smtpclient import Answer, Client, Step
+from qm.wire.tlspolicy import Demand, Level
 
-READ_MAX: Final = 65536  # bytes taken at once
 CLOSING: Final = 421  # RFC 5321 3.8
-_OUR_TROUBLE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 PARTING_S: Final = 1.0  # how long a last word of a server that has closed is waited for
 
 
@@ -31,14 +30,7 @@ class Timeouts(NamedTuple):
     connect: int
     answers: Mapping[Step, int]
     send: int  # one piece of text
-
-
-class Unreachable(Exception):
-    """No connection; *silent*: nobody said no either."""
-
-    def __init__(self, why: str, *, silent: bool) -> None:
-        super().__init__(why)
-        self.silent = silent
+    tls: int  # the handshake
 
 
 class Unserved(Exception):
@@ -50,37 +42,16 @@ class Unserved(Exception):
         self.reply = reply
 
 
-class Lost(Exception):
-    """The connection has died, timed out, or carries no SMTP; *why* goes after ``Connected to 1.2.3.4 but``."""
-
-    def __init__(self, why: bytes) -> None:
-        super().__init__(why)
-        self.why = why
-
-
 class Stale(Exception):
     """A kept session that the server has given up since: the delivery belongs into a new one."""
 
 
-def connect(peer: Peer, port: int, timeout_s: int) -> socket.socket:
-    """Raises Unreachable; Temporary if it is our own trouble."""
-    try:
-        connection = socket.create_connection((peer.address.decode(), port), timeout_s)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except TimeoutError as error:  # also the kernel's own ETIMEDOUT
-        raise Unreachable("connection timed out", silent=True) from error
-    except OSError as error:
-        if error.errno in _OUR_TROUBLE:
-            raise Temporary("Unable to make a connection.", detail=error.strerror or "") from error
-        raise Unreachable((error.strerror or "no connection").lower(), silent=False) from error
-    return connection
-
-
 class Session:
-    def __init__(self, connection: socket.socket, peer: Peer, timeouts: Timeouts, ignored: frozenset[bytes]) -> None:
+    def __init__(self, connection: Connection, peer: Peer, timeouts: Timeouts, ignored: frozenset[bytes]) -> None:
         self.peer = peer
-        self._socket = connection
+        self._connection = connection
         self._timeouts = timeouts
+        self._ignored = ignored
         self._client = Client(ignored)
         self._clean = True  # no transaction is left unfinished
         self.used = 0  # transactions that were had
@@ -88,29 +59,8 @@ class Session:
 
     # Bytes
 
-    def _send(self, data: bytes, timeout_s: int) -> None:
-        self._socket.settimeout(timeout_s)
-        try:
-            self._socket.sendall(data)
-        except TimeoutError as error:
-            raise Lost(b"it stopped reading") from error
-        except OSError as error:
-            raise Lost(b"connection died") from error
-
     def _receive(self, deadline_s: float) -> None:
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise Lost(b"it did not answer in time")
-        self._socket.settimeout(left_s)
-        try:
-            data = self._socket.recv(READ_MAX)
-        except TimeoutError as error:
-            raise Lost(b"it did not answer in time") from error
-        except OSError as error:
-            raise Lost(b"connection died") from error
-        if not data:
-            raise Lost(b"connection died")
-        self._client.receive(data)
+        self._client.receive(self._connection.receive(deadline_s))
 
     def _answer(self) -> Answer:
         """The next answer, of which at least one is awaited; what we have to say leaves first."""
@@ -119,7 +69,7 @@ class Session:
         timeout_s = self._timeouts.answers[awaited]
         waiting = self._client.outgoing()
         if waiting:
-            self._send(waiting, timeout_s)
+            self._connection.send(waiting, timeout_s)
         deadline_s = time.monotonic() + timeout_s
         try:
             while (answer := self._client.next_answer()) is None:
@@ -132,11 +82,45 @@ class Session:
 
     # The beginning and the end
 
-    def open(self, helohost: bytes) -> None:
-        """Greeting and EHLO, or HELO where that is not known; raises Unserved, Lost."""
+    def open(self, helohost: bytes, demand: Demand, roots: str, *, implicit: bool = False) -> None:
+        """Greeting and EHLO, or HELO where that is not known, and TLS; raises Unserved, Lost, TlsFailed.
+
+        *implicit*: TLS comes first (RFC 8314 3).
+        """
+        if implicit:
+            self._shake_hands(demand, roots)
         reply = self._answer().reply
         if reply.code != 220:
             raise Unserved(b"Connected to %b but greeting failed.", reply)
+        self._hello(helohost)
+        if not self._connection.protected and demand.level is not Level.NONE and self._start_tls(demand, roots):
+            self._hello(helohost)
+
+    def _start_tls(self, demand: Demand, roots: str) -> bool:
+        """STARTTLS; False if it is not to be had and the demand can do without."""
+        optional = demand.level is Level.MAY
+        if not self._client.extensions.starttls:
+            if optional:
+                return False
+            raise TlsFailed("it does not offer STARTTLS", Trouble.NOT_OFFERED)
+        self._client.starttls()
+        reply = self._answer().reply
+        if reply.code != 220:
+            if optional and self.alive:
+                return False
+            raise TlsFailed(f"it refused STARTTLS with {reply.code}", Trouble.NOT_OFFERED)
+        if self._client.unread:  # CVE-2021-33515: said in clear, it would be taken for an answer behind TLS
+            self.alive = False
+            raise TlsFailed("it went on in clear after STARTTLS", Trouble.FAILED)
+        self._shake_hands(demand, roots)
+        self._client = Client(self._ignored, greeted=True)  # RFC 3207 4.2: what was said in clear is forgotten
+        return True
+
+    def _shake_hands(self, demand: Demand, roots: str) -> None:
+        facts = self._connection.protect(self.peer.name, demand, roots, self._timeouts.tls)
+        self.peer = self.peer._replace(tls=b"%b, %b" % (facts, demand.source))
+
+    def _hello(self, helohost: bytes) -> None:
         self._client.ehlo(helohost)
         reply = self._answer().reply
         if reply.permanent:  # RFC 5321 3.2
@@ -148,26 +132,14 @@ class Session:
     def close(self) -> None:
         """Say goodbye if that can be done at once; the answer is not waited for (qmail.md 14.4)."""
         if self.alive and self._client.awaited is None:
-            try:
-                self._socket.settimeout(0)
-                self._socket.send(b"QUIT\r\n")
-            except OSError:
-                pass
+            self._connection.say_last(b"QUIT\r\n")
         self.alive = False
-        self._socket.close()
+        self._connection.close()
 
     def still_there(self) -> bool:
         """Whether a session that was kept is as it was: alive, and nothing said meanwhile."""
-        self.alive = self.alive and not self._client.unread
-        try:
-            self._socket.settimeout(0)
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return self.alive
-        except OSError:
-            pass
-        self.alive = False
-        return False
+        self.alive = self.alive and not self._client.unread and self._connection.is_quiet()
+        return self.alive
 
     # A transaction
 
@@ -218,7 +190,7 @@ class Session:
     def _send_text(self, transaction: Transaction, message: Message) -> None:
         """Send the text, or a dot alone; unless it has failed already, an answer is awaited afterwards."""
         if transaction.text is Text.NOTHING:
-            self._send(END, self._timeouts.send)
+            self._connection.send(END, self._timeouts.send)
             self._client.ended()
         elif self._client.extensions.chunking:
             if not self._send_chunks(transaction, message):
@@ -235,7 +207,7 @@ class Session:
             if last:
                 data += encoder.finish() + END
             try:
-                self._send(data, self._timeouts.send)
+                self._connection.send(data, self._timeouts.send)
             except Lost:
                 reply = self._parting_reply()
                 if reply is None or reply.ok:
@@ -265,7 +237,7 @@ class Session:
             if last:
                 data += encoder.finish()
             self._client.bdat(len(data), last=last)
-            self._send(self._client.outgoing() + data, self._timeouts.send)
+            self._connection.send(self._client.outgoing() + data, self._timeouts.send)
             if not last:
                 answer = self._answer()
                 transaction.take(answer)

@@ -9,7 +9,7 @@ from qm.disk.control import BadControl, Controls
 from qm.remote import policy
 from qm.remote.resolver import Server, server
 from qm.remote.session import Timeouts
-from qm.wire import dnsserver, smtproute
+from qm.wire import dnsserver, smtproute, tlspolicy
 from qm.wire.smtpclient import Step
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
@@ -20,6 +20,7 @@ _PHASES: Final = {
     Step.GREETING: "timeoutgreeting",
     Step.EHLO: "timeouthelo",
     Step.HELO: "timeouthelo",
+    Step.STARTTLS: "timeouthelo",
     Step.RSET: "timeoutmail",
     Step.MAIL: "timeoutmail",
     Step.RCPT: "timeoutrcpt",
@@ -42,6 +43,9 @@ CONTROLS: Final = (
     "timeoutdatasend",
     "timeoutdns",
     "timeoutremote",
+    "timeouttls",
+    "tlspolicy",
+    "tlsroots",
     *dict.fromkeys(_PHASES.values()),
 )
 
@@ -58,6 +62,8 @@ class Settings(NamedTuple):
     addresses_max: int
     messages_max: int  # in one session
     timeouts: Timeouts
+    tlspolicy: Mapping[bytes, bytes]
+    tlsroots: str  # a file, or a directory with a / at its end; empty: the system's
 
 
 def _bad(name: str, value: bytes, why: str) -> BadControl:
@@ -123,12 +129,19 @@ def _timeouts(controls: Controls) -> Timeouts:
         return max(1, min(most_s, controls.number(name)))
 
     answers = {step: phase_s(name) for step, name in _PHASES.items()}
-    return Timeouts(max(1, controls.number("timeoutconnect")), answers, phase_s("timeoutdatasend"))
+    connect_s = max(1, controls.number("timeoutconnect"))
+    return Timeouts(connect_s, answers, phase_s("timeoutdatasend"), phase_s("timeouttls"))
+
+
+def _roots(path: bytes) -> str:
+    name = os.fsdecode(path)
+    return name.rstrip("/") + "/" if name and os.path.isdir(name) else name
 
 
 def settings(controls: Controls) -> Settings:
     """What the control files say; raises BadControl for what makes no sense."""
     smtproute.check(controls.table("smtproutes"))
+    tlspolicy.check(controls.table("tlspolicy"))
     return Settings(
         _helohost(controls.line("helohost")),
         controls.table("smtproutes"),
@@ -141,6 +154,8 @@ def settings(controls: Controls) -> Settings:
         max(1, controls.number("remoteaddresses")),
         max(1, controls.number("remotemessages")),
         _timeouts(controls),
+        controls.table("tlspolicy"),
+        _roots(controls.line("tlsroots")),
     )
 
 

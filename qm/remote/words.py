@@ -20,6 +20,7 @@ class Peer(NamedTuple):
 
     name: bytes  # as DNS or the user called it
     address: bytes
+    tls: bytes = b""  # version, cipher and who wanted it so; empty: in clear
 
 
 def failure(letter: bytes, text: bytes, status: bytes, peer: Peer | None = None) -> Result:
@@ -30,7 +31,9 @@ def failure(letter: bytes, text: bytes, status: bytes, peer: Peer | None = None)
 def answered(letter: bytes, peer: Peer, saying: bytes, reply: Reply, *, dsn: bool = False) -> Result:
     """A result that *reply* has decided; *saying* has a %b for the peer's address."""
     text = b"%b\nRemote host said: %b" % (saying % peer.address, reply.text())
-    if letter != b"K":
+    if letter == b"K":
+        text += b"The connection had %b.\n" % peer.tls if peer.tls else b""
+    else:
         text += b"Giving up on %b.\n" % peer.address
     status = reply.status()
     if status[:1] != _CLASS[letter]:

@@ -11,20 +11,26 @@ from random import SystemRandom
 from typing import Final, NamedTuple
 
 from qm.errors import Permanent, QmError, Temporary
-from qm.remote import policy
+from qm.remote import policy, protection
+from qm.remote.attempt import miss, reach
+from qm.remote.connection import Lost, Unreachable
 from qm.remote.message import Message
+from qm.remote.protection import Unfit
 from qm.remote.resolver import Resolver
 from qm.remote.routing import Router
-from qm.remote.session import Lost, Session, Stale, Unreachable, Unserved, connect
+from qm.remote.session import Session, Stale, Unserved
 from qm.remote.settings import Config, Settings
+from qm.remote.tls import TlsFailed
 from qm.remote.unserved import Miss, unserved
 from qm.remote.words import Peer, failure
 from qm.unix import log
 from qm.unix.interfaces import own_addresses
+from qm.wire import tlspolicy
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
 from qm.wire.record import Malformed
-from qm.wire.remotejob import Report, Route, pack_report, pack_route, unpack_job, unpack_route
+from qm.wire.remotejob import Host, Report, Route, pack_report, pack_route, unpack_job, unpack_route
 from qm.wire.smtproute import Destination
+from qm.wire.tlspolicy import CLEAR, Demand, Level
 
 NAME: Final = b"qm-remote"
 _RANDOM: Final = SystemRandom()  # workers are forked: a generator of Python's own would say the same in all of them
@@ -38,6 +44,18 @@ class Known(NamedTuple):
 
 
 NOTHING: Final = Known(b"", frozenset())
+
+
+class _Made(NamedTuple):
+    """What the kept session was made for, and by."""
+
+    demand: Demand
+    host: Host
+    route: bytes  # the packed way that was looked at last
+    settings: Settings | None
+
+
+NO_HOST: Final = Host(0, b"", ())
 
 
 class _NotServed(Exception):
@@ -55,6 +73,7 @@ class Worker:
         self._destination = Destination(b"")  # where the session leads
         self._interfaces: frozenset[bytes] | None = None
         self._session: Session | None = None
+        self._made = _Made(CLEAR, NO_HOST, b"", None)
         # what the spawner shall remember of the delivery in hand
         self._route = b""
         self._timed_out: list[bytes] = []
@@ -116,7 +135,7 @@ class Worker:
         """The session that was kept if it is still good, else a new one."""
         settings = self._config.current()
         kept = self._session
-        if kept is not None and kept.used < settings.messages_max and kept.still_there():
+        if kept and kept.used < settings.messages_max and self._fits(known, settings) and kept.still_there():
             return kept
         self.close()
         self._session = self._open(known, settings)
@@ -133,31 +152,48 @@ class Worker:
         misses: list[Miss] = []
         for host, address in policy.candidates(hosts, known.skipped, settings.addresses_max, _RANDOM):
             peer = Peer(host.name, address)
+            demand = self._demand(host, settings)
+            if isinstance(demand, Unfit):
+                misses.append(miss(peer, demand))
+                continue
             try:
-                return self._try(peer, settings)
-            except Unreachable as error:
-                misses.append(Miss(peer, str(error).encode(), None, reached=False))
-                if error.silent:
+                session = reach(peer, self._destination, settings, demand, lambda error: None)
+            except (Unreachable, Unserved, Lost, TlsFailed) as error:
+                misses.append(miss(peer, error))
+                if isinstance(error, Unreachable) and error.silent:
                     self._timed_out.append(address)
-            except Unserved as error:
-                misses.append(Miss(peer, error.saying, error.reply, reached=True))
-            except Lost as error:
-                misses.append(Miss(peer, b"Connected to %b but " + error.why + b".", None, reached=True))
+                elif not isinstance(error, Unreachable):
+                    self._connected.append(address)
+            else:
+                self._connected.append(address)
+                self._made = _Made(demand, host, known.route or self._route, settings)
+                return session
         addresses = sum(len(host.addresses) for host in hosts)
         raise _NotServed(*unserved(misses, addresses, relay=self._destination.relay))
 
-    def _try(self, peer: Peer, settings: Settings) -> Session:
-        """A session with *peer*; raises Unreachable, Unserved, Lost."""
-        connection = connect(peer, self._destination.port, settings.timeouts.connect)
-        self._connected.append(peer.address)
-        ignored = policy.ignored_keywords(settings.ehloignore, self._destination.host)
-        session = Session(connection, peer, settings.timeouts, ignored)
-        try:
-            session.open(settings.helohost)
-        except (Unserved, Lost):
-            session.close()
-            raise
-        return session
+    # Protection
+
+    def _demand(self, host: Host, settings: Settings) -> Demand | Unfit:
+        """What a session with *host* must be for the delivery in hand."""
+        rule = tlspolicy.find(settings.tlspolicy, self._destination.host)
+        return protection.demand(rule, self._destination, host)
+
+    def _fits(self, known: Known, settings: Settings) -> bool:
+        """Whether the kept session is what one made now would have to be."""
+        made = self._made
+        if settings is made.settings and known.route in (b"", made.route):
+            return True
+        host: Host | None = made.host
+        if known.route not in (b"", made.route):
+            with suppress(Malformed):
+                host = next((h for h in unpack_route(known.route).hosts if h.name == made.host.name), None)
+        if host is None:
+            return False
+        demand = self._demand(host, settings)
+        if isinstance(demand, Unfit) or (demand.level not in (Level.NONE, Level.MAY) and demand != made.demand):
+            return False
+        self._made = made._replace(route=known.route or made.route, settings=settings)
+        return True
 
     # The way
 

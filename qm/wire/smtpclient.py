@@ -20,6 +20,7 @@ class Step(Enum):
     GREETING = auto()
     EHLO = auto()
     HELO = auto()
+    STARTTLS = auto()
     RSET = auto()
     MAIL = auto()
     RCPT = auto()
@@ -39,6 +40,7 @@ class Extensions(NamedTuple):
     chunking: bool = False  # RFC 3030
     dsn: bool = False  # RFC 3461
     starttls: bool = False  # RFC 3207
+    requiretls: bool = False  # RFC 8689
     size: bool = False  # RFC 1870
     size_max: int = 0  # bytes; 0: not said
 
@@ -65,6 +67,7 @@ _LEGAL: Final = {
     (State.HELLO, Step.HELO): State.IDLE,
     (State.IDLE, Step.EHLO): State.IDLE,
     (State.IDLE, Step.HELO): State.IDLE,
+    (State.IDLE, Step.STARTTLS): State.IDLE,
     (State.IDLE, Step.MAIL): State.MAIL,
     (State.MAIL, Step.RCPT): State.RCPT,
     (State.RCPT, Step.RCPT): State.RCPT,
@@ -85,6 +88,7 @@ _SWITCHES: Final = {
     b"CHUNKING": "chunking",
     b"DSN": "dsn",
     b"STARTTLS": "starttls",
+    b"REQUIRETLS": "requiretls",
 }
 
 
@@ -110,13 +114,14 @@ class Client:
 
     __slots__ = ("_awaited", "_ignored", "_out", "_replies", "extensions", "state")
 
-    def __init__(self, ignored: frozenset[bytes] = frozenset()) -> None:
+    def __init__(self, ignored: frozenset[bytes] = frozenset(), *, greeted: bool = False) -> None:
+        """*greeted*: behind STARTTLS, where nobody greets again."""
         self.extensions = Extensions()
         self.state = State.HELLO
         self._ignored = ignored
         self._out: list[bytes] = []
         self._replies = Replies()
-        self._awaited = deque([Step.GREETING])
+        self._awaited = deque([] if greeted else [Step.GREETING])
 
     # The driver's side
 
@@ -164,6 +169,10 @@ class Client:
 
     def helo(self, name: bytes) -> None:
         self._say(Step.HELO, b"HELO %b\r\n" % name)
+
+    def starttls(self) -> None:
+        """After a 220 this object has done its part: what follows is for a new one, *greeted* (RFC 3207 4.2)."""
+        self._say(Step.STARTTLS, b"STARTTLS\r\n")
 
     def rset(self) -> None:
         self._say(Step.RSET, b"RSET\r\n")

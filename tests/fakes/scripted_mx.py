@@ -3,13 +3,15 @@
 Usage: scripted_mx.py address[/port] script log.  The script is JSON: ``{"MAIL": ["250 ok"], ".": ["!close"]}``.  A
 key is "greeting", a command's first word, or "." for the end of a message; its actions are used in turn, over all
 sessions, the last one again and again.  An action is a reply without its CRLF, or !close, !reset, !hang (deaf and dumb
-until the client leaves), !endless, !raw:bytes, or a list of such.
+until the client leaves), !endless, !raw:bytes, !tls:file (a TLS handshake with the key and chain of that file), or a
+list of such.  Behind TLS, "EHLO+TLS" goes before "EHLO" where the script has it, and so on.
 
 The log has a JSON line for each session, command and message, written before it is answered.
 """
 
 import json
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -40,7 +42,8 @@ class Script:
         self._used: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def next(self, key: str) -> Any:
+    def next(self, key: str, *, tls: bool = False) -> Any:
+        key = f"{key}+TLS" if tls and f"{key}+TLS" in self._actions else key
         with self._lock:
             actions = self._actions.get(key) or self._actions["*"]
             at = self._used.get(key, 0)
@@ -55,6 +58,7 @@ class Session:
         self._script = script
         self._log = log
         self._stream = connection.makefile("rb")
+        self._tls = False
 
     def run(self) -> None:
         try:
@@ -82,7 +86,7 @@ class Session:
         if verb == "BDAT":
             octets = int(text.split()[1])
             self._write_down(chunk=self._stream.read(octets).decode("latin-1"))
-        if self._act(self._script.next(verb)).startswith("354"):
+        if self._act(self._script.next(verb, tls=self._tls)).startswith("354"):
             self._message()
 
     def _message(self) -> None:
@@ -102,6 +106,21 @@ class Session:
             said = self._act_once(one)
         return said
 
+    def _shake_hands(self, path: str) -> None:
+        names: list[object] = []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        context.sni_callback = lambda connection, name, context: names.append(name)
+        try:
+            self._connection = secured = context.wrap_socket(self._connection, server_side=True)
+        except ssl.SSLError as error:
+            self._write_down(refused=error.reason)
+            raise
+        self._stream.close()
+        self._stream = secured.makefile("rb")
+        self._tls = True
+        self._write_down(tls=secured.version(), sni=names[0] if names else None)
+
     def _act_once(self, action: str) -> str:
         if action == "!hang":
             while self._connection.recv(65536):
@@ -110,6 +129,9 @@ class Session:
         if action == "!reset":
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raise Closed
+        if action.startswith("!tls:"):
+            self._shake_hands(action[5:])
+            return action
         if action == "!close":
             raise Closed
         if action == "!endless":

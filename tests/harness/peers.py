@@ -64,6 +64,10 @@ class ScriptedMx(_Peer):
         """The messages that came whole by DATA, as they were on the wire."""
         return [entry["text"] for entry in self.heard() if "text" in entry]
 
+    def handshakes(self) -> list[dict[str, Any]]:
+        """Of TLS, those that succeeded: version and name asked for."""
+        return [entry for entry in self.heard() if "tls" in entry]
+
     def sessions(self) -> int:
         return sum("open" in entry for entry in self.heard())
 
