@@ -43,7 +43,10 @@ TABLE: Final[dict[str, Control]] = {
     for c in (
         Control("me", L, None, "all", "This host's name; the default of many others."),
         Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
-        Control("authfaildelay", N, 2, "popup", "How long a refused login waits for its answer.", "s"),
+        Control("authfailaccount", N, 100, "userd", "Failed logins of a name; then strangers are refused.", "failures"),
+        Control("authfailaddress", N, 20, "userd", "Failed logins of an address or IPv6 /64; 0: no limit.", "failures"),
+        Control("authfaildelay", N, 2, "userd, popup", "How long a refused login waits; doubles with each more.", "s"),
+        Control("authfailtime", N, 3600, "userd", "The time in which so many may fail.", "s"),
         Control("authmechanisms", S, None, "userd", "SASL mechanisms to offer; none: those that serve every login."),
         Control("badmailfrom", S, None, "smtpd", "Senders that are refused: addresses, or @domain."),
         Control("bouncefrom", L, b"MAILER-DAEMON", "send", "Local part of the address that bounces come from."),

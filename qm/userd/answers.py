@@ -78,11 +78,7 @@ class Answers:
     def login(self, question: AskLogin, reply: Reply) -> LoginAnswer | None:
         """The answer; None if *reply* will be called with it."""
         self._refresh()
-        try:
-            return self._logins.login(question, reply)
-        except Temporary as error:
-            self._complain(str(error))
-            return Later(error.public.encode())
+        return self._logins.login(question, reply)
 
     def forget(self) -> None:
         """Ask everything anew."""
