@@ -3,7 +3,8 @@
 Usage:   qm-userd
 Reads:   users/socket (questions), users/cdb, users/passwd.cdb, users/salt, .qmail files by name, the accounts and their
          passwords, control/{me,authcachetime,authfailaccount,authfailaddress,authfaildelay,authfailtime,
-         authmechanisms,concurrencylogin,concurrencyuserd,envnoathost,locals,logins,percenthack,roles,virtualdomains}
+         authmechanisms,authsenders,concurrencylogin,concurrencyuserd,envnoathost,limitdomains,limitmessages,
+         limitrecipients,locals,logins,percenthack,roles,virtualdomains}
 Env:     QMHOME, QMREADY (a descriptor that gets one byte when the socket listens)
 Writes:  users/socket (answers), users/userd.lock, users/salt (once), fd 2 (log)
 As:      root, or the owner of a private system; passwords are checked by workers that are qmailp

@@ -18,7 +18,7 @@ from qm.wire.passwdfile import Entry
 from qm.wire.record import Malformed
 from qm.wire.route import Rules
 from qm.wire.storedsecret import Secrets
-from qm.wire.userquery import Exists, Login, Method, Verdict
+from qm.wire.userquery import AskSender, Exists, Login, Method, Verdict
 
 RULES = Rules(b"me.example", frozenset((b"me.example",)), frozenset(), {b"v.example": b"virt"})
 LOGIN = Login(b"ann", 1001, 1002, b"/home/ann", b"/bin/sh")
@@ -246,3 +246,60 @@ def test_lines_that_are_no_backend(line: bytes) -> None:
     """A word that is none of ours, and arguments where none belong, are refused."""
     with pytest.raises(Malformed):
         policy.backends([line])
+
+
+# who may write from which address
+
+SENDERS = policy.senders([b"ann:sales@me.example", b"Ann: @Shop.example", b"relay:*"])
+
+
+ANN = LOGIN._replace(name=b"ann")
+
+
+def may_send(address: bytes, here: _Here, login: Login = ANN) -> Verdict:
+    def find(local: bytes) -> User:
+        who, _, ext = local.partition(b"-")
+        return User(who, 1001 if who == b"ann" else 1003, 1002, b"/home/" + who, b"-" if ext else b"", ext or who)
+
+    question = AskSender(login.name, login.uid, login.home, address)
+    return policy.may_send(RULES, SENDERS, question, find, here.has_mailbox).verdict
+
+
+@pytest.mark.parametrize(
+    ("address", "verdict"),
+    [
+        (b"ann@me.example", Verdict.YES),
+        (b"Ann@ME.example", Verdict.NO),  # users/assign decides about case; this directory has none
+        (b"ann-list@me.example", Verdict.YES),
+        (b"ann-nolist@me.example", Verdict.NO),
+        (b"bob@me.example", Verdict.NO),
+        (b"SALES@me.example", Verdict.YES),
+        (b"any@shop.EXAMPLE", Verdict.YES),
+        (b"any@sub.shop.example", Verdict.NO),
+        (b"any@notshop.example", Verdict.NO),
+        (b"ann@elsewhere.example", Verdict.NO),
+        (b"ann", Verdict.YES),
+        (b"", Verdict.YES),
+        (b"@me.example", Verdict.NO),
+        (b"x" * 2000 + b"@me.example", Verdict.NO),
+    ],
+)
+def test_senders(address: bytes, verdict: Verdict) -> None:
+    """An address is the login's if mail for it is, or by control/authsenders; the null sender is everybody's."""
+    assert may_send(address, _Here(b"ann", b"bob", b"list")) is verdict
+
+
+def test_whose_home_it_is() -> None:
+    """Virtual users share a uid: the home tells them apart."""
+    here = _Here(b"ann", b"bob")
+    assert may_send(b"bob@me.example", here, Login(b"x", 1003, 1002, b"/home/bob/", b"", b"bob@v")) is Verdict.YES
+    assert may_send(b"bob@me.example", here, Login(b"x", 1003, 1002, b"/home/carl", b"", b"carl@v")) is Verdict.NO
+    assert may_send(b"carl@v", here, Login(b"x", 1003, 1002, b"/home/carl", b"", b"carl@v")) is Verdict.YES
+    assert may_send(b"who@ever.example", here, LOGIN._replace(name=b"relay")) is Verdict.YES
+
+
+@pytest.mark.parametrize("line", [b"ann", b"ann:", b":a@b", b"ann:b"])
+def test_lines_of_authsenders(line: bytes) -> None:
+    """A line without a login, or without an address, is refused."""
+    with pytest.raises(Malformed):
+        policy.senders([line])
