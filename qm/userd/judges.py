@@ -102,11 +102,11 @@ def _ask_program(
         deadline_s = time.monotonic() + limit_s
         report = _read(ours, deadline_s)
     code = _end(pid, 0.0 if report is None else deadline_s)
-    if code == 0 and report is not None and report.text:
+    if report is not None and code == 0 and report.text:
         return _login(report, name)
-    if code == _REFUSED:
+    if report is not None and code == _REFUSED:
         return _WRONG
-    why = "has not ended in time" if report is None else f"ended with {code}"
+    why = f"ended with {code}" if report is not None else "has not ended in time, or said too much"
     raise Temporary("cannot check this password now", detail=f"{os.fsdecode(argv[0])} {why}")
 
 
