@@ -81,9 +81,16 @@ class Deliveries:
             message.drop_handout()
             self._wait(message, due, error)
 
-    def _wait(self, message: Message, due: list[Recipient], error: Corrupt | OSError) -> None:
-        """Let *due* wait for the next try, which puts a damaged message aside: here others may be at work with it."""
-        self._log.alert(f"cannot copy {message.id.decode()}: {error}; its deliveries wait")
+    def _wait(self, message: Message, due: list[Recipient], error: OSError) -> None:
+        self._log.alert(f"cannot copy {message.id.decode()}: {error.strerror}; its deliveries wait")
+        self._chores.begin(self._trials.settle_all(message, due, NO_COPY))
+
+    def _found_damaged(self, message: Message, due: list[Recipient], error: Corrupt) -> None:
+        """Put it aside, now or, where others are at work with it or have been, at the end of this try."""
+        if message.waiting == len(due) and not message.in_flight and not message.unsaved:
+            self._trials.put_aside(message, error)
+            return
+        message.damage = error
         self._chores.begin(self._trials.settle_all(message, due, NO_COPY))
 
     def give_out(self, spawner: Spawner) -> None:
@@ -102,7 +109,11 @@ class Deliveries:
             if message.handout is None:
                 message.handout = whole(message.fd, message.file)
             descriptor = message.handout.fd if len(message.recipients) == 1 else message.handout.descriptor()
-        except (Corrupt, OSError) as error:
+        except Corrupt as error:
+            spawner.turns.done(destination)
+            self._found_damaged(message, recipients, error)
+            return
+        except OSError as error:
             spawner.turns.done(destination)
             self._wait(message, recipients, error)
             return

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Final
 
-from qm.disk.queuefile import QueueFile
+from qm.disk.queuefile import Corrupt, QueueFile
 from qm.disk.state import Outcome
 from qm.send.handout import Handout
 
@@ -48,7 +48,7 @@ class Message:
 
     __slots__ = (
         "id", "fd", "file", "born_s", "started_s", "again", "dying", "recipients", "heaviest", "waiting", "in_flight",
-        "handout", "unsaved", "has_state", "is_named", "reported", "warned",
+        "handout", "damage", "unsaved", "has_state", "is_named", "reported", "warned",
     )  # fmt: skip
 
     def __init__(self, name: bytes, fd: int, file: QueueFile, started_s: int, again: bool) -> None:
@@ -64,6 +64,7 @@ class Message:
         self.waiting = 0  # recipients of this try without an outcome
         self.in_flight = 0  # deliveries that a spawner has
         self.handout: Handout | None = None
+        self.damage: Corrupt | None = None  # found in the middle of a try
         self.unsaved: list[Outcome] = []
         self.has_state = False  # there is a state file
         self.is_named = False  # and its name is durable, for all that we know

@@ -78,7 +78,7 @@ class Trials:
         return good
 
     def put_aside(self, message: Message, error: Corrupt) -> None:
-        """The message turned out damaged before anything of this try was sent."""
+        """The message turned out damaged, and nobody is at work with it."""
         self._forget(message)
         self._opener.unreadable(message.id, error)
 
@@ -113,7 +113,10 @@ class Trials:
     def _end(self, message: Message) -> None:
         """All that was due has an outcome that counts."""
         if not message.all_settled():
-            self._warn_or_wait(message)
+            if message.damage is not None:
+                self.put_aside(message, message.damage)
+            else:
+                self._warn_or_wait(message)
             return
         if not message.reported:
             dues = self.bounces.at_end(message)

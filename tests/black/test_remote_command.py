@@ -7,6 +7,7 @@ import pytest
 
 from tests.harness.barehome import BareHome
 from tests.harness.peers import ScriptedMx, free_port
+from tests.harness.waiting import wait_for
 
 TEXT = b"Subject: x\n\n.dot\n"
 
@@ -29,7 +30,7 @@ def test_reports(home: BareHome, tmp_path: Path) -> None:
         done = home.run("qm-remote", "x.test", "a@b.test", "c@x.test", "d@x.test", "e@x.test", input=TEXT)
         assert [report[:1] for report in reports(done)] == [b"r", b"h", b"s", b"K"]
         assert mx.texts() == ["Subject: x\r\n\r\n..dot\r\n"]
-        assert mx.lines()[-1] == "QUIT"
+        wait_for(lambda: mx.lines()[-1:] == ["QUIT"], "and it says goodbye")
 
 
 def test_one_report_when_nobody_is_there(home: BareHome) -> None:

@@ -294,7 +294,7 @@ def _name() -> bool:
     return submit(name=queueid.make(time.time_ns(), os.getpid()) + b"b")
 
 
-def ask_userd(question: str, *fields: bytes) -> Any:
+def ask_userd(question: str, *fields: object) -> Any:
     from qm.unix.userclient import UserClient
 
     client = UserClient(path("users/socket"), TRY_S / 2)
@@ -311,7 +311,9 @@ def _mailbox() -> bool:
 
 @attempt("ask userd whether a password is right")
 def _password() -> bool:
-    return bool(ask_userd("login", b"ann", b"guess").why)
+    from qm.wire.userquery import AskLogin, Method
+
+    return bool(ask_userd("answer", AskLogin(Method.PASSWORD, b"ann", b"guess", b"", b"")).why)
 
 
 @attempt("ask rspawn about addresses")
