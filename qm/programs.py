@@ -8,6 +8,7 @@ from typing import Final
 PROGRAMS: Final[dict[str, str]] = {
     "bouncesaying": "qm.bouncesaying",
     "checkpassword": "qm.checkpassword",
+    "checkpassword-dovecot": "qm.checkdovecot",
     "condredirect": "qm.condredirect",
     "datemail": "qm.datemail",
     "elq": "qm.qail",
