@@ -9,6 +9,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "bouncesaying": "qm.bouncesaying",
     "checkpassword": "qm.checkpassword",
     "checkpassword-dovecot": "qm.checkdovecot",
+    "checkpassword-ldap": "qm.checkldap",
     "condredirect": "qm.condredirect",
     "datemail": "qm.datemail",
     "elq": "qm.qail",
