@@ -10,6 +10,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "checkpassword": "qm.checkpassword",
     "checkpassword-dovecot": "qm.checkdovecot",
     "checkpassword-ldap": "qm.checkldap",
+    "checkpassword-oauth": "qm.checkoauth",
     "condredirect": "qm.condredirect",
     "datemail": "qm.datemail",
     "elq": "qm.qail",
