@@ -17,7 +17,7 @@ import re
 from typing import Final, NamedTuple
 
 from qm import errors
-from qm.unix import chain, fds, log, privs
+from qm.unix import chain, checking, fds, log, privs
 from qm.unix.program import Argv, Env, program
 from qm.unix.userclient import AskLogin, Later, Login, Method, UserClient
 from qm.wire.pop3auth import RECORD_MAX
@@ -65,18 +65,6 @@ def parse(record: bytes) -> Credentials:
     return Credentials(name, secret, timestamp, method)
 
 
-def _read_record() -> bytes:
-    """What is on descriptor 3, which is closed; one byte more than RECORD_MAX tells that there is too much."""
-    record = b""
-    try:
-        while len(record) <= RECORD_MAX and (piece := os.read(3, RECORD_MAX + 1 - len(record))):
-            record += piece
-        os.close(3)
-    except OSError as error:
-        raise errors.Temporary("login failed", detail=f"descriptor 3: {error.strerror}") from error
-    return record
-
-
 class _Check:
     """What runs one login and then the program."""
 
@@ -95,7 +83,7 @@ class _Check:
         name = b""
         address = os.fsdecode(env.get(b"TCPREMOTEIP", b"?"))
         try:
-            credentials = parse(_read_record())
+            credentials = parse(checking.read_record(RECORD_MAX))
             name = credentials.name
             login = self._verify(credentials, env.get(b"TCPREMOTEIP", b""))
             self._become(login)

@@ -8,6 +8,9 @@ from typing import Final
 PROGRAMS: Final[dict[str, str]] = {
     "bouncesaying": "qm.bouncesaying",
     "checkpassword": "qm.checkpassword",
+    "checkpassword-dovecot": "qm.checkdovecot",
+    "checkpassword-ldap": "qm.checkldap",
+    "checkpassword-oauth": "qm.checkoauth",
     "condredirect": "qm.condredirect",
     "config": "qm.config",
     "config-fast": "qm.configfast",

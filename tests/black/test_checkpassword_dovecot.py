@@ -1,0 +1,100 @@
+"""checkpassword-dovecot, with a real Dovecot behind it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qm.unix.userclient import UserClient
+from qm.wire.userquery import AskLogin, Later, Login, LoginAnswer, Method, Refused
+from tests.harness.barehome import BareHome, bare_home, running
+from tests.harness.waiting import wait_for
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs("dovecot")]
+UID = 64124
+WRONG = Refused(b"wrong name or password")
+_CONF = """
+base_dir = {home}/run
+state_dir = {home}/run
+log_path = {home}/log
+protocols =
+ssl = no
+auth_mechanisms = plain
+auth_failure_delay = 0
+auth_username_format = %Ln
+first_valid_uid = 1000
+passdb {{
+  driver = passwd-file
+  args = {home}/passwd
+}}
+userdb {{
+  driver = passwd-file
+  args = {home}/passwd
+}}
+service auth {{
+  unix_listener auth-client {{
+    mode = 0600
+  }}
+}}
+"""
+
+
+@pytest.fixture
+def dovecot(tmp_path: Path) -> Iterator[Path]:
+    """A Dovecot that knows ann and bob; gives the directory of its sockets."""
+    with bare_home(None) as outside:
+        home = outside.folder / "dovecot"
+        (home / "run").mkdir(parents=True)
+        (home / "mail").mkdir()
+        mail = f"{home}/mail"
+        (home / "passwd").write_text(f"ann:{{PLAIN}}secret:{UID}:{UID}::{mail}\n")
+        shutil.chown(home / "passwd", "dovecot", "dovecot")
+        (home / "dovecot.conf").write_text(_CONF.format(home=home))
+        process = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")])
+        try:
+            wait_for(lambda: (home / "run/auth-userdb").exists(), "Dovecot's sockets")
+            yield home / "run"
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture
+def home() -> Iterator[BareHome]:
+    with bare_home(None) as home:
+        home.control("authfaildelay", "0\n")
+        yield home
+
+
+def login(home: BareHome, name: bytes, secret: bytes) -> LoginAnswer:
+    with UserClient(str(home.folder / "users/socket"), 40.0) as ask:
+        return ask.answer(AskLogin(Method.PASSWORD, name, secret, b"", b"203.0.113.5"))
+
+
+def test_dovecot(home: BareHome, dovecot: Path) -> None:
+    """Who Dovecot lets in is who its userdb says; wrong passwords and unknown names are not let in."""
+    home.control("logins", f"program checkpassword-dovecot {dovecot}\n")
+    ann = Login(b"ann", UID, UID, os.fsencode(dovecot.parent / "mail"), b"/bin/sh", b"ann")
+    with running(home, "qm-userd") as daemon:
+        assert login(home, b"Ann", b"secret") == ann
+        for name, secret in ((b"ann", b"Secret"), (b"nobody", b"secret"), (b"ann\t", b"x"), (b"a\nb", b"secret")):
+            assert login(home, name, secret) == WRONG, name
+        assert login(home, b"ann", b"x\tuser=root") == WRONG
+        assert login(home, b"ann", b"secret") == ann
+        assert "secret" not in daemon.log()
+
+
+def test_no_dovecot(home: BareHome) -> None:
+    """When Dovecot is away nobody is refused: later."""
+    home.control("logins", "program checkpassword-dovecot /nowhere\n")
+    with running(home, "qm-userd") as daemon:
+        assert isinstance(login(home, b"ann", b"secret"), Later)
+        daemon.wait_for_log("cannot ask Dovecot (/nowhere/auth-client: No such file or directory)")
+
+
+def test_usage(home: BareHome) -> None:
+    """Without a program to run there is nothing to do."""
+    assert home.run("checkpassword-dovecot", "/run").returncode == 2
