@@ -88,6 +88,7 @@ def _refuse(channel: socket.socket, code: int) -> None:
     """Say why nothing will be taken, and close; what the client has sent is thrown away."""
     with channel:
         try:
+            channel.shutdown(socket.SHUT_RD)  # or who sends as fast as we read would keep us here
             while channel.recv(1, socket.MSG_DONTWAIT):
                 pass  # a close with datagrams unread would take our answer from the client
         except OSError:

@@ -1,14 +1,11 @@
 """QMAILREMOTE: another program in the place of our remote, run once for each delivery (qmail.md section 11)."""
 
 import os
-import select
-import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from qm.errors import TEMPORARY
-from qm.unix import chain, fds
+from qm.unix import chain, fds, oversee
 from qm.unix.program import Env
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
 from qm.wire.remotejob import Report, pack_report, unpack_job
@@ -17,7 +14,6 @@ from qm.wire.smtproute import Destination
 
 LIFE_S: Final = 7200.0  # a program that takes longer is killed
 OUTPUT_MAX: Final = 262144  # bytes of its output that are looked at
-_READ_MAX: Final = 65536
 
 
 def entrance(program: bytes, env: Env) -> Callable[[Destination], chain.Work]:
@@ -36,47 +32,32 @@ def _deliver(program: bytes, env: Env, delivery: Delivery, descriptors: Sequence
     addresses = [recipient.address for recipient in delivery.recipients]
     argv = [program, addresses[0].rpartition(b"@")[2], delivery.sender, *addresses]
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        _become(argv, env, descriptors[0], writer)
-    os.close(writer)
     try:
-        output, whole = _output(reader)
+        pid = os.fork()
+        if pid == 0:
+            _become(argv, env, descriptors[0], writer)
+        os.close(writer)
+        output = oversee.Output(reader, OUTPUT_MAX)
+        code = oversee.wait(pid, output, LIFE_S)
     finally:
         os.close(reader)
-    if not whole:
-        os.kill(pid, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code is None:
+        return [Result(b"Z", b"The program that delivers to other hosts took too long. (#4.4.2)\n", b"4.4.2")] * count
     if code < 0:
         return [Result(b"Z", b"The program that delivers to other hosts crashed. (#4.3.0)\n", b"4.3.0")] * count
     if code == TEMPORARY:
         return [Result(b"Z", b"Unable to run the program that delivers to other hosts. (#4.3.0)\n", b"4.3.0")] * count
     if code != 0:
         return [Result(b"D", b"Unable to run the program that delivers to other hosts. (#5.3.0)\n", b"5.3.0")] * count
-    return read_in(output, count)
+    return read_in(output.kept, count)
 
 
 def _become(argv: Sequence[bytes], env: Env, message: int, writer: int) -> None:
     """In the child; never returns."""
     try:
+        os.setpgid(0, 0)
         os.lseek(message, 0, os.SEEK_SET)
         fds.place({0: message, 1: writer, 2: writer})
         chain.execute(argv, env)
     finally:
         os._exit(TEMPORARY)
-
-
-def _output(reader: int) -> tuple[bytes, bool]:
-    """What comes until the end, its first OUTPUT_MAX bytes; and whether the end came within LIFE_S."""
-    deadline_s = time.monotonic() + LIFE_S
-    poll = select.poll()
-    poll.register(reader, select.POLLIN)
-    output = b""
-    while True:
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0 or not poll.poll(left_s * 1000):
-            return output, False
-        piece = os.read(reader, _READ_MAX)
-        if not piece:
-            return output, True
-        output += piece[: OUTPUT_MAX - len(output)]

@@ -220,6 +220,14 @@ def test_how_it_ends(home: BareHome, body: str, letter: bytes) -> None:
         assert spawner.result(BOB).letter == letter
 
 
+def test_what_it_leaves_behind(home: BareHome) -> None:
+    """It is done when its process is; a process that it leaves, with its output open, holds up nothing."""
+    body = "#!/bin/sh\nsleep 1000 &\necho $! > left\nprintf 'r\\0Ktaken\\n\\0'\n"
+    with rspawn(home, program(home, body)) as spawner:
+        assert spawner.result(BOB).text == b"taken\n"
+    os.kill(int((home.folder / "left").read_text()), signal.SIGKILL)
+
+
 def test_no_such_remote(home: BareHome) -> None:
     """A program that is not there is a permanent failure, as in qmail: whoever named it must look."""
     with rspawn(home, {"QMAILREMOTE": "./nothing"}) as spawner:

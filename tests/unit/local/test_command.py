@@ -10,6 +10,7 @@ import pytest
 from qm.errors import Temporary
 from qm.local import command
 from qm.local.command import Ended
+from qm.unix import oversee
 from tests.harness.waiting import wait_for
 
 ENV = {b"PATH": b"/usr/bin:/bin", b"WORD": b"a b\n"}
@@ -111,7 +112,7 @@ def test_closed_output(message: int) -> None:
 
 def test_too_long(message: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A program that does not end in time is killed with all its process group, also those that do not listen."""
-    monkeypatch.setattr(command, "GRACE_S", 0.1)
+    monkeypatch.setattr(oversee, "GRACE_S", 0.1)
     deaf = b"trap '' TERM; %b while :; do sleep 1; done"
     (tmp_path / "child").write_bytes(deaf % b"echo $$ >pid;")
     with pytest.raises(Temporary, match="did not end"):
@@ -122,7 +123,7 @@ def test_too_long(message: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_too_long_while_writing(message: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Endless output is no reason to be let run."""
-    monkeypatch.setattr(command, "GRACE_S", 0.1)
+    monkeypatch.setattr(oversee, "GRACE_S", 0.1)
     with pytest.raises(Temporary, match="did not end"):
         _run(b"yes", message, limit_s=0.2)
 
