@@ -84,7 +84,7 @@ class Transaction:
         if looping is not None:
             self.drop()
             return looping
-        sender, _, eight_bit, smtputf8, ret, envid = self.mail
+        sender, _, eight_bit, smtputf8, ret, envid, *_ = self.mail
         envelope = Envelope(sender, tuple(self.recipients), client, protocol, eight_bit, smtputf8, ret, envid)
         message, self._message = self._message, None
         try:
