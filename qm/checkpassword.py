@@ -2,7 +2,7 @@
 
 Usage:   checkpassword prog [arg ...]
 Reads:   fd 3, to its end: name NUL secret NUL timestamp NUL, then perhaps method NUL (PASS or APOP)
-Env:     QMHOME, TCPREMOTEIP (for the log); sets USER, HOME and SHELL
+Env:     QMHOME, TCPREMOTEIP (for userd and the log); sets USER, HOME and SHELL
 Writes:  fd 2 (log)
 Asks:    userd, which alone sees what is stored of passwords
 As:      root until the login is right, then the user; or the one user that it may log in
@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from qm import errors
 from qm.unix import chain, fds, log, privs
 from qm.unix.program import Argv, Env, program
-from qm.unix.userclient import Later, Login, UserClient
+from qm.unix.userclient import AskLogin, Later, Login, Method, UserClient
 from qm.wire.pop3auth import RECORD_MAX
 
 NAME: Final = b"checkpassword"
@@ -41,13 +41,17 @@ class Credentials(NamedTuple):
     def __repr__(self) -> str:
         return f"Credentials({self.name!r})"  # the secret is for nobody's log
 
-    def challenges(self) -> tuple[bytes, ...]:
-        """What to ask userd with, in turn: b"" for a password, the timestamp for a digest of it."""
+    def methods(self) -> tuple[Method, ...]:
+        """What the secret may be, in turn."""
         if self.method == b"APOP":
-            return (self.timestamp,)
+            return (Method.APOP,)
         if self.method == b"PASS" or not self.timestamp or not _DIGEST.fullmatch(self.secret):
-            return (b"",)
-        return b"", self.timestamp  # a stranger's popup gives a timestamp with either
+            return (Method.PASSWORD,)
+        return Method.PASSWORD, Method.APOP  # a stranger's popup gives a timestamp with either
+
+    def question(self, method: Method, address: bytes) -> AskLogin:
+        challenge = self.timestamp if method is Method.APOP else b""
+        return AskLogin(method, self.name, self.secret, challenge, address)
 
 
 def parse(record: bytes) -> Credentials:
@@ -93,7 +97,7 @@ class _Check:
         try:
             credentials = parse(_read_record())
             name = credentials.name
-            login = self._verify(credentials)
+            login = self._verify(credentials, env.get(b"TCPREMOTEIP", b""))
             self._become(login)
         except errors.QmError as error:
             log.warning(NAME, f"login {os.fsdecode(name)} from {address}: {error}")
@@ -101,11 +105,11 @@ class _Check:
         log.info(NAME, f"login {os.fsdecode(name)} from {address}: ok, uid {login.uid}")
         return self._follow(self._argv, {**env, b"USER": login.user, b"HOME": login.home, b"SHELL": login.shell})
 
-    def _verify(self, credentials: Credentials) -> Login:
+    def _verify(self, credentials: Credentials, address: bytes) -> Login:
         """Who *credentials* are; raises Permanent, Temporary."""
         why = b""
-        for challenge in credentials.challenges():
-            answer = self._userd.login(credentials.name, credentials.secret, challenge)
+        for method in credentials.methods():
+            answer = self._userd.answer(credentials.question(method, address))
             if isinstance(answer, Login):
                 return answer
             if isinstance(answer, Later):

@@ -13,14 +13,15 @@ import os
 import re
 from base64 import b64decode
 from hashlib import scrypt, sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from argon2.exceptions import VerificationError, VerifyMismatchError
 from argon2.low_level import Type, hash_secret, verify_secret
 
 from qm.errors import Temporary
 from qm.unix import accounts
-from qm.wire.passwdfile import PLAIN
+from qm.wire import scram
+from qm.wire.storedsecret import PLAIN, is_app_secret
 
 # RFC 9106 section 4 lets memory come first: 19 MiB a check, which four workers can afford; then as many passes as fill
 # 50 ms on a 2.5 GHz core.  Measured: 4 passes 47 ms, 5 passes 58 ms.
@@ -71,6 +72,28 @@ def check(stored: bytes, secret: bytes) -> bool:
     if found is None:
         raise _cannot("libcrypt does not know a hash of this kind")
     return hmac.compare_digest(found, stored)
+
+
+class Stored(NamedTuple):
+    """What a password is checked against; for a name that nobody has, of the same shape."""
+
+    hash: bytes  # b"" if the name has none
+    decoy: bytes  # what is checked in the place of no hash
+    iterations: int
+    salt: bytes
+    apps: tuple[bytes, ...]  # the stored keys of app passwords
+
+
+def check_any(stored: Stored, secret: bytes) -> bool:
+    """Whether *secret* is the password, or an app password: how much work that is, the secret's shape alone decides.
+
+    Raises Temporary as `check` does.
+    """
+    if is_app_secret(secret):
+        key = scram.verifier(secret, stored.salt, stored.iterations).stored_key
+        if sum(hmac.compare_digest(key, app) for app in stored.apps):
+            return True
+    return check(stored.hash or stored.decoy or DECOY, secret) and bool(stored.hash)
 
 
 def same(one: bytes, other: bytes) -> bool:

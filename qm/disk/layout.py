@@ -55,6 +55,7 @@ PLACES: Final = (
     Place("users/assign", F, USE, R, 0o644, "who gets the mail of a local part"),
     Place("users/cdb", F, USE, R, 0o644, "users/assign, compiled"),
     Place("users/passwd*", F, USE, R, 0o600, "names and hashed passwords"),
+    Place("users/salt", F, USE, R, 0o600, "makes the salts of SCRAM"),
     Place("users/*lock", F, USE, R, 0o600, "held by who writes, or serves"),
     Place("users/socket", S, USE, R, 0o666, "userd's door; it asks who is there"),
     Place("alias", D, INSTALL, ("alias",), 0o755, "home of the alias user, and of what has no other"),

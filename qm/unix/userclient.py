@@ -1,32 +1,50 @@
-"""The only client of userd: does an address have a mailbox here, may somebody log in (docs/INTERNALS.md 1.7)."""
+"""The only client of userd: who has a mailbox here, who may log in, and send what (docs/INTERNALS.md 1.7)."""
 
 import errno
 import os
 import socket
 import struct
+from collections.abc import Callable, Collection
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar, overload
 
 from qm.errors import Temporary
 from qm.unix import fds
 from qm.wire.envelope import ADDRESS_MAX
 from qm.wire.record import Malformed
 from qm.wire.userquery import (
+    COUNT_MAX,
     AskExists,
     AskLogin,
+    AskMechanisms,
+    AskScram,
+    AskSender,
+    AskSpend,
     Exists,
     Later,
     Login,
     LoginAnswer,
+    Method,
     Question,
     Refused,
+    ScramAnswer,
+    Spent,
     Verdict,
+    marks,
     pack_question,
     unpack_exists,
     unpack_login,
+    unpack_mechanisms,
+    unpack_scram,
+    unpack_spent,
 )
 
-__all__ = ["SOCKET", "Exists", "Later", "Login", "LoginAnswer", "Refused", "UserClient", "Verdict"]
+__all__ = [
+    "SOCKET", "AskLogin", "AskScram", "Exists", "Later", "Login", "LoginAnswer", "Method", "Refused", "ScramAnswer",
+    "Spent", "UserClient", "Verdict",
+]  # fmt: skip
+
+T = TypeVar("T")
 
 SOCKET: Final = "users/socket"
 FIELDS_MAX: Final = 32768  # bytes of a name, a secret and a challenge; well under RECORD_MAX
@@ -35,6 +53,11 @@ TIMEOUT_S: Final = 30.0  # a check takes 50 ms, but there may be many at once
 
 class _Dead(Exception):
     """The connection that we had kept is no more; nothing was answered on it."""
+
+
+def _short(field: bytes) -> bytes:
+    """*field*, if userd can be asked with it: there is no such name or address otherwise."""
+    return b"" if b"\0" in field or len(field) > ADDRESS_MAX else field
 
 
 class UserClient:
@@ -51,30 +74,49 @@ class UserClient:
     def exists(self, address: bytes) -> Exists:
         """Whether mail for *address* would be taken: a verdict and, unless it is YES, a text for the peer.
 
-        Raises Temporary if userd cannot be asked.
+        Raises Temporary if userd cannot be asked, as all of these do.
         """
         if b"\0" in address or len(address) > ADDRESS_MAX:
             return Exists(Verdict.NO, b"no mailbox here by that name")
-        try:
-            return unpack_exists(self._ask(AskExists(address)))
-        except Malformed as error:
-            raise self._trouble(str(error)) from error
+        return self._ask(AskExists(address), unpack_exists)
 
-    def login(self, name: bytes, secret: bytes, challenge: bytes = b"") -> LoginAnswer:
-        """Who *name* is, if *secret* is the password or, with a *challenge* (APOP), the digest in hex.
+    @overload
+    def answer(self, question: AskLogin) -> LoginAnswer: ...
 
-        Else Refused, or Later when userd cannot tell now.  Raises Temporary if userd cannot be asked.
-        """
-        fields = name + secret + challenge
+    @overload
+    def answer(self, question: AskScram) -> ScramAnswer: ...
+
+    def answer(self, question: AskLogin | AskScram) -> LoginAnswer | ScramAnswer:
+        """What userd says to a question about a login: who it is, or Refused, or Later when userd cannot tell now."""
+        if isinstance(question, AskScram):
+            return self._ask(question._replace(name=_short(question.name)), unpack_scram)
+        fields = b"".join((question.name, question.secret, question.challenge))
         if b"\0" in fields or len(fields) > FIELDS_MAX:
             return Refused(b"wrong name or password")
+        return self._ask(question._replace(address=_short(question.address)), unpack_login)
+
+    def mechanisms(self) -> tuple[bytes, ...]:
+        """The SASL mechanisms that the stores of passwords can serve."""
+        return self._ask(AskMechanisms(), unpack_mechanisms).names
+
+    def sender(self, login: Login, address: bytes) -> Exists:
+        """Whether *login* may write mail from *address*."""
+        if b"\0" in address or len(address) > ADDRESS_MAX:
+            return Exists(Verdict.NO, b"not your address")
+        return self._ask(AskSender(login.name, login.uid, login.home, address), unpack_exists)
+
+    def spend(self, login: Login, recipients: int, domains: Collection[bytes]) -> Spent:
+        """Count one message of *login* to so many recipients in *domains*; LATER if that is over a limit an hour."""
+        return self._ask(AskSpend(login.name, min(recipients, COUNT_MAX), marks(domains)), unpack_spent)
+
+    def _ask(self, question: Question, unpack: Callable[[bytes], T]) -> T:
         try:
-            return unpack_login(self._ask(AskLogin(name, secret, challenge)))
+            return unpack(self._answer_to(question))
         except Malformed as error:
             raise self._trouble(str(error)) from error
 
-    def _ask(self, question: Question) -> bytes:
-        """Its answer; both questions may be asked again when a kept connection has died."""
+    def _answer_to(self, question: Question) -> bytes:
+        """Its answer; what userd did not answer before it died is asked again."""
         record = pack_question(question)
         if self._channel is not None:
             try:

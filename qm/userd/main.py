@@ -1,11 +1,11 @@
 """userd: tell whether an address has a mailbox here, and whether a name and password may log in.
 
 Usage:   qm-userd
-Reads:   users/socket (questions), users/cdb, users/passwd.cdb, .qmail files by name, the accounts and their passwords,
-         control/{me,authcachetime,concurrencylogin,concurrencyuserd,envnoathost,locals,percenthack,roles,systemlogin,
-         virtualdomains}
+Reads:   users/socket (questions), users/cdb, users/passwd.cdb, users/salt, .qmail files by name, the accounts and their
+         passwords, control/{me,authcachetime,authmechanisms,concurrencylogin,concurrencyuserd,envnoathost,locals,
+         logins,percenthack,roles,virtualdomains}
 Env:     QMHOME, QMREADY (a descriptor that gets one byte when the socket listens)
-Writes:  users/socket (answers), users/userd.lock, fd 2 (log)
+Writes:  users/socket (answers), users/userd.lock, users/salt (once), fd 2 (log)
 As:      root, or the owner of a private system; passwords are checked by workers that are qmailp
 Exits:   0 after SIGTERM; 100 usage; 111 trouble, or another userd serves this home
 See:     qm-userd(8), docs/INTERNALS.md 1.7

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from enum import Enum
 from hashlib import blake2b, md5
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from qm.wire import passwdfile, route
+from qm.wire import passwdfile, route, scram
 from qm.wire.assign import User
 from qm.wire.envelope import ADDRESS_MAX
-from qm.wire.passwdfile import PLAIN, Entry
-from qm.wire.userquery import Exists, Login, Verdict
+from qm.wire.passwdfile import Entry
+from qm.wire.record import Malformed
+from qm.wire.storedsecret import APPS_MAX, Secrets
+from qm.wire.userquery import Exists, Login, Method, Verdict
 
 if TYPE_CHECKING:
     from qm.unix.accounts import Account, Shadow  # ctypes costs a megabyte; only who needs it pays
 
-LOGINS_MAX: Final = 10_000  # verified logins that are remembered; about 2 MB
+LOGINS_MAX: Final = 10_000  # verified logins that are remembered; about 1 MB
+VERIFIERS: Final = APPS_MAX + 1  # so many are computed with for every proof, whoever has how many
 _YES: Final = Exists(Verdict.YES, b"")
 _NO: Final = Exists(Verdict.NO, b"no mailbox here by that name")
+_NOBODYS: Final = scram.Verifier(scram.ITERATIONS, bytes(scram.SALT_BYTES), bytes(32), bytes(32))
 
 
 def exists(
@@ -37,6 +42,38 @@ def exists(
     return _YES if local and has_mailbox(find(local)) else _NO
 
 
+class Kind(Enum):
+    """Who may say that a password is right."""
+
+    PASSWD = b"passwd"  # users/passwd.cdb
+    SYSTEM = b"system"  # this machine's accounts
+
+
+class Backend(NamedTuple):
+    """A line of control/logins."""
+
+    kind: Kind
+    argv: tuple[bytes, ...] = ()
+
+
+DEFAULT: Final = (Backend(Kind.PASSWD), Backend(Kind.SYSTEM))
+
+
+def backends(lines: Iterable[bytes]) -> tuple[Backend, ...]:
+    """What control/logins says; raises Malformed."""
+    found = []
+    for line in lines:
+        word, *argv = line.split()
+        try:
+            kind = Kind(word)
+        except ValueError as error:
+            raise Malformed("not passwd or system") from error
+        if argv:
+            raise Malformed(f"{kind.value.decode()} has no arguments")
+        found.append(Backend(kind, tuple(argv)))
+    return tuple(found) or DEFAULT
+
+
 def of_account(account: Account, shadow: Shadow, today: int) -> Entry | None:
     """The entry of an account that may log in with a password; *today* in days since 1970 (shadow(5))."""
     locked = not shadow.hash or shadow.hash[:1] in b"!*"
@@ -50,42 +87,91 @@ def of_account(account: Account, shadow: Shadow, today: int) -> Entry | None:
     if account.uid == 0 or locked or expired or stale:
         return None
     login = Login(account.name, account.uid, account.gid, account.home, account.shell)
-    return Entry(account.name, shadow.hash, login)
+    return Entry(account.name, Secrets(shadow.hash), login)
 
 
-def apop(entry: Entry | None, digest: bytes, challenge: bytes) -> bool:
-    """Whether *digest* answers *challenge*, for which the password must be stored as it is (RFC 1939 section 7)."""
-    known = entry is not None and entry.hash.startswith(PLAIN)
-    secret = entry.hash.removeprefix(PLAIN) if entry is not None and known else b""
-    wanted = md5(challenge + secret, usedforsecurity=False).hexdigest()
-    return hmac.compare_digest(wanted.encode(), digest.lower()) and known
+def digest(entry: Entry | None, method: Method, given: bytes, challenge: bytes) -> bool:
+    """Whether *given* answers *challenge*, for which the password must be stored as it is.
+
+    APOP: RFC 1939 section 7; CRAM_MD5: RFC 2195 section 2.
+    """
+    secret = entry.secrets.plain if entry is not None else b""
+    if method is Method.APOP:
+        wanted = md5(challenge + secret, usedforsecurity=False).hexdigest()
+    else:
+        wanted = hmac.digest(secret, challenge, "md5").hex()
+    return hmac.compare_digest(wanted.encode(), given.lower()) and bool(secret)
+
+
+def salt(entry: Entry | None, key: bytes, name: bytes) -> tuple[bytes, int]:
+    """Salt and iterations for *name*, whether anybody has it or not."""
+    verifiers = entry.secrets.verifiers if entry is not None else ()
+    if verifiers:
+        return verifiers[0].salt, verifiers[0].iterations
+    return scram.made_up_salt(key, name), scram.ITERATIONS
+
+
+def proven(entry: Entry | None, proof: bytes, auth_message: bytes) -> bytes:
+    """The server's signature, if *proof* was made with one of the passwords of *entry*; else b"".
+
+    It computes the same whatever comes of it, so that time tells neither who is known nor how many passwords he has.
+    """
+    verifiers: Sequence[scram.Verifier] = entry.secrets.verifiers if entry is not None else ()
+    signature = b""
+    try:
+        decoded = scram.decoded(proof)
+    except Malformed:
+        decoded = b""
+    if len(decoded) != scram.KEY_BYTES:
+        return b""
+    for verifier in (*verifiers, *[_NOBODYS] * VERIFIERS)[:VERIFIERS]:
+        right = scram.proves(verifier.stored_key, auth_message, decoded)
+        candidate = scram.signature(verifier.server_key, auth_message)
+        if right and verifier is not _NOBODYS:
+            signature = candidate
+    return signature
+
+
+def mechanisms(
+    kinds: Collection[Kind], some: frozenset[bytes], every: frozenset[bytes], wanted: Collection[bytes]
+) -> tuple[bytes, ...]:
+    """What to offer: of what the stores can serve, what serves every login; or, of *wanted*, what serves some.
+
+    *some*, *every*: what users/passwd can serve for an entry, for each entry.
+    """
+    can = {b"PLAIN", b"LOGIN"} if set(kinds) - {Kind.PASSWD} else set()
+    if Kind.PASSWD in kinds:
+        can |= some | {b"PLAIN", b"LOGIN"}
+    if wanted:
+        return tuple(sorted(can & {name.upper() for name in wanted}))
+    everywhere = every if set(kinds) == {Kind.PASSWD} else frozenset()
+    return tuple(sorted(can & (everywhere | {b"PLAIN", b"LOGIN", b"EXTERNAL"})))
 
 
 class Remembered:
-    """Logins that were verified a short time ago, so that the next one need not pay for the hash.
+    """Passwords that were verified a short time ago, so that the next login need not pay for the hash.
 
-    Kept is a keyed hash of secret and entry: memory that leaks tells no password, and an entry that has changed is no
-    hit.
+    Kept is a keyed hash of password and entry: memory that leaks tells no password, and an entry that has changed is
+    no hit.  Only passwords of entries: a proof is fresh each time, and what others judge may be good for once.
     """
 
     def __init__(self, key: bytes) -> None:
         """*key*: 32 random bytes of this process."""
         self._key = key
-        self._known: dict[bytes, tuple[bytes, float]] = {}  # by name, oldest first: tag, and until when
+        self._until_s: dict[bytes, float] = {}  # by tag, oldest first
 
     def tag(self, entry: Entry, secret: bytes) -> bytes:
         fields = b"\0".join((entry.name, passwdfile.encode(entry), secret))
         return blake2b(fields, key=self._key, digest_size=32).digest()
 
-    def knows(self, name: bytes, tag: bytes, now_s: float) -> bool:
-        known, until_s = self._known.get(name, (b"", 0.0))
-        return hmac.compare_digest(known, tag) and now_s < until_s
+    def knows(self, tag: bytes, now_s: float) -> bool:
+        return now_s < self._until_s.get(tag, 0.0)
 
-    def add(self, name: bytes, tag: bytes, until_s: float) -> None:
-        self._known.pop(name, None)
-        if len(self._known) >= LOGINS_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[name] = tag, until_s
+    def add(self, tag: bytes, until_s: float) -> None:
+        self._until_s.pop(tag, None)
+        if len(self._until_s) >= LOGINS_MAX:
+            del self._until_s[next(iter(self._until_s))]
+        self._until_s[tag] = until_s
 
     def forget(self) -> None:
-        self._known.clear()
+        self._until_s.clear()

@@ -16,7 +16,7 @@ from qm.unix import fds, log, privs, program
 from qm.unix.loop import Loop
 from qm.userd.answers import NAME, Answers
 from qm.wire.record import Malformed
-from qm.wire.userquery import AskExists, LoginAnswer, pack_exists, pack_login, unpack_question
+from qm.wire.userquery import AskLogin, LoginAnswer, pack_login, unpack_question
 
 COMPLAIN_S: Final = 60.0  # the same complaint is said once in this time
 PAUSE_S: Final = 1.0  # after a connection that could not be taken
@@ -143,8 +143,8 @@ class Server:
 
     def _ask(self, client: _Client, record: bytes) -> None:
         question = unpack_question(record)
-        if isinstance(question, AskExists):
-            self._send(client, pack_exists(self._answers.exists(question)))
+        if not isinstance(question, AskLogin):
+            self._send(client, self._answers.answer(question))
             return
         client.busy = True
         answer = self._answers.login(question, lambda answer: self._answered(client, answer))

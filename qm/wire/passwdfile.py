@@ -1,6 +1,8 @@
 r"""users/passwd: who may log in, a line each, and the values of users/passwd.cdb that it is compiled to.
 
-    name:hash:user:uid:gid:home:shell
+    name:secrets:user:uid:gid:home:shell
+
+qm.wire.storedsecret says what secrets are; one hash is the least.
 
 Names count without regard to ASCII case and may be ``user@domain``.  In every field ``\:`` is a colon, ``\\`` a
 backslash and ``\n`` a line end.  Empty lines and lines that begin with # are skipped.  The cdb has the name in lower
@@ -11,13 +13,13 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from qm.wire import storedsecret
 from qm.wire.assign import ID_MAX, BadLine
 from qm.wire.record import Malformed, number
+from qm.wire.storedsecret import Secrets
 from qm.wire.userquery import Login
 
 NAME_MAX: Final = 255  # bytes
-HASH_MAX: Final = 1024  # bytes; a stored plain password is shorter
-PLAIN: Final = b"{PLAIN}"  # before a password that is stored as it is
 _NAME: Final = re.compile(rb"[^\x00-\x20\x7f:\\#][^\x00-\x20\x7f:\\]*")
 _QUOTED: Final = re.compile(rb"\\(.)", re.DOTALL)
 _SPECIAL: Final = re.compile(rb"[\\:\n]")
@@ -26,7 +28,7 @@ _FIELD: Final = re.compile(rb"((?:[^\\:]|\\.)*)(:|\Z)", re.DOTALL)
 
 class Entry(NamedTuple):
     name: bytes  # in lower case
-    hash: bytes
+    secrets: Secrets
     login: Login
 
     def __repr__(self) -> str:
@@ -54,11 +56,10 @@ def _entry(line: bytes) -> Entry:
     fields = _fields(line)
     if len(fields) != 7:
         raise Malformed("not name:hash:user:uid:gid:home:shell")
-    given, hash_, user, uid, gid, home, shell = fields
-    name = canonical(given)
+    name = canonical(fields[0])
     if name is None:
         raise Malformed("not a name")
-    return decode(name, b"\0".join((hash_, user, uid, gid, home, shell)))
+    return decode(name, b"\0".join(fields[1:]))
 
 
 def decode(name: bytes, value: bytes) -> Entry:
@@ -66,22 +67,22 @@ def decode(name: bytes, value: bytes) -> Entry:
     fields = value.split(b"\0")
     if len(fields) != 6:
         raise Malformed("a NUL byte or not six fields")
-    hash_, user, uid, gid, home, shell = fields
+    secrets, user, uid, gid, home, shell = fields
     try:
         login = Login(user, number(uid, ID_MAX), number(gid, ID_MAX), home, shell)
     except Malformed as error:
         raise Malformed("uid or gid is not a number") from error
     if login.uid == 0:
         raise Malformed("uid 0: nobody logs in as root")
-    if not user or not home or not 0 < len(hash_) <= HASH_MAX:
-        raise Malformed("hash, user or home is empty or too long")
-    return Entry(name, hash_, login)
+    if not user or not home:
+        raise Malformed("user or home is empty")
+    return Entry(name, storedsecret.parse(secrets), login)
 
 
 def encode(entry: Entry) -> bytes:
     """The cdb value of *entry*."""
-    user, uid, gid, home, shell = entry.login
-    return b"\0".join((entry.hash, user, b"%d" % uid, b"%d" % gid, home, shell))
+    user, uid, gid, home, shell, *_ = entry.login
+    return b"\0".join((storedsecret.text(entry.secrets), user, b"%d" % uid, b"%d" % gid, home, shell))
 
 
 def line(entry: Entry) -> bytes:

@@ -45,7 +45,7 @@ def test_a_mailbox_gets_a_password(home: BareHome) -> None:
     found = entry(home, b"ann")
     assert found is not None
     assert found.login == login(home)
-    assert hashes.check(found.hash, b"secret")
+    assert hashes.check(found.secrets.hash, b"secret")
     assert b"secret" not in (home.folder / "users/passwd").read_bytes()
     status = (home.folder / "users/passwd").stat()
     assert home.uid in (None, status.st_uid)
@@ -99,7 +99,7 @@ def test_a_new_password(home: BareHome) -> None:
     found = entry(home, b"x")
     assert found is not None
     assert found.login.home == b"/1"
-    assert hashes.check(found.hash, b"new")
+    assert hashes.check(found.secrets.hash, b"new")
     assert qm_passwd(home, "--stdin", "--home", "/2", "x").returncode == 0
     found = entry(home, b"x")
     assert found is not None
@@ -121,7 +121,7 @@ def test_apop(home: BareHome) -> None:
     assert qm_passwd(home, "--apop", "--stdin", "ann", secret=b" a:b \r\n").returncode == 0
     found = entry(home, b"ann")
     assert found is not None
-    assert found.hash == b"{PLAIN} a:b "
+    assert found.secrets.hash == b"{PLAIN} a:b "
 
 
 def test_compile(home: BareHome) -> None:
@@ -224,7 +224,7 @@ def test_typed_twice(home: BareHome) -> None:
     assert b"heim" not in shown
     found = entry(home, b"ann")
     assert found is not None
-    assert hashes.check(found.hash, b"ge:heim")
+    assert hashes.check(found.secrets.hash, b"ge:heim")
 
 
 def test_typed_differently(home: BareHome) -> None:

@@ -18,7 +18,17 @@ import pytest
 
 from qm.disk import passwd
 from qm.errors import Temporary
-from qm.unix.userclient import Exists, Later, Login, Refused, UserClient, Verdict
+from qm.unix.userclient import (
+    AskLogin,
+    Exists,
+    Later,
+    Login,
+    LoginAnswer,
+    Method,
+    Refused,
+    UserClient,
+    Verdict,
+)
 from qm.wire.record import RECORD_MAX
 from tests.harness.barehome import OWNER, ROLES, BareHome, Daemon, bare_home, running, stopped
 from tests.harness.waiting import wait_for
@@ -64,12 +74,19 @@ def put(home: BareHome, name: bytes, secret: bytes, **options: bool) -> None:
     passwd.put(name, secret, login, directory=str(home.folder / "users"), **options)
 
 
-def ann(home: BareHome) -> Login:
-    return Login(b"ann", home.mailbox_uid, home.mailbox_uid, os.fsencode(home.folder / "home/ann"), b"/bin/sh")
+def ann(home: BareHome, name: bytes = b"ann") -> Login:
+    return Login(b"ann", home.mailbox_uid, home.mailbox_uid, os.fsencode(home.folder / "home/ann"), b"/bin/sh", name)
 
 
-def client(home: BareHome, timeout_s: float = 20.0) -> UserClient:
-    return UserClient(str(home.folder / "users" / "socket"), timeout_s)
+class Asking(UserClient):
+    def login(self, name: bytes, secret: bytes, banner: bytes = b"") -> LoginAnswer:
+        """A password, or the answer to an APOP banner, of somebody on this machine."""
+        method = Method.APOP if banner else Method.PASSWORD
+        return self.answer(AskLogin(method, name, secret, banner, b"127.0.0.1"))
+
+
+def client(home: BareHome, timeout_s: float = 20.0) -> Asking:
+    return Asking(str(home.folder / "users" / "socket"), timeout_s)
 
 
 @pytest.fixture
@@ -85,12 +102,12 @@ def daemon(home: BareHome) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def ask(home: BareHome, daemon: Daemon) -> Iterator[UserClient]:
+def ask(home: BareHome, daemon: Daemon) -> Iterator[Asking]:
     with client(home) as ask:
         yield ask
 
 
-def hang_up(daemon: Daemon, ask: UserClient) -> None:
+def hang_up(daemon: Daemon, ask: Asking) -> None:
     """SIGHUP, which its loop has seen at the latest in the turn of the second question after it."""
     daemon.process.send_signal(signal.SIGHUP)
     ask.exists(b"")
@@ -105,7 +122,7 @@ def _unread_bytes(channel: socket.socket) -> int:
 # exists
 
 
-def test_exists(home: BareHome, ask: UserClient) -> None:
+def test_exists(home: BareHome, ask: Asking) -> None:
     """A user has a mailbox; an extension and an alias have one if a .qmail file says so; a remote address may."""
     (home.folder / "home/ann/.qmail-list").touch()
     (home.folder / "home/ann/.qmail-lists-default").touch()
@@ -138,7 +155,7 @@ _EXISTS = {
 }
 
 
-def test_what_is_no_file_is_no_mailbox(home: BareHome, ask: UserClient) -> None:
+def test_what_is_no_file_is_no_mailbox(home: BareHome, ask: Asking) -> None:
     """A pipe, a directory, a dangling link and a link to a device are no .qmail files, and hold nobody up."""
     folder = home.folder / "home/ann"
     os.mkfifo(folder / ".qmail-pipe")
@@ -149,7 +166,7 @@ def test_what_is_no_file_is_no_mailbox(home: BareHome, ask: UserClient) -> None:
         assert ask.exists(b"ann-%b@me.example" % name) == NO
 
 
-def test_trouble_is_later(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_trouble_is_later(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """A home that is missing and a file that everybody may write are trouble, not an answer; the log names them."""
     (home.folder / "home/ann/.qmail-open").touch()
     (home.folder / "home/ann/.qmail-open").chmod(0o666)
@@ -162,7 +179,7 @@ def test_trouble_is_later(home: BareHome, daemon: Daemon, ask: UserClient) -> No
     daemon.wait_for_log(f"{home.folder}/alias: No such file or directory")
 
 
-def test_virtual_domains(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_virtual_domains(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """What send would do with an address is what userd says of it: one set of rules, taken up when the files change."""
     (home.folder / "home/ann/.qmail-info").touch()
     assert ask.exists(b"other@v.example") == YES, "still remote"
@@ -172,14 +189,14 @@ def test_virtual_domains(home: BareHome, daemon: Daemon, ask: UserClient) -> Non
     assert ask.exists(b"Info@V.example") == YES
 
 
-def test_control_files_are_looked_at_again(home: BareHome, ask: UserClient) -> None:
+def test_control_files_are_looked_at_again(home: BareHome, ask: Asking) -> None:
     """A changed control file counts within moments without any signal."""
     home.control("locals", "other.example\n")
     wait_for(lambda: ask.exists(b"nobody@me.example") == YES, "me.example is not local any more")
     assert ask.exists(b"nobody@other.example") == NO
 
 
-def test_a_broken_control_file_keeps_its_last_value(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_broken_control_file_keeps_its_last_value(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """A control file that somebody breaks is named in the log, and what it said before goes on."""
     home.control("virtualdomains", "v.example:ann\n")
     hang_up(daemon, ask)
@@ -190,7 +207,7 @@ def test_a_broken_control_file_keeps_its_last_value(home: BareHome, daemon: Daem
     daemon.wait_for_log("control/virtualdomains:1: no colon")
 
 
-def test_a_new_users_cdb_counts_at_once(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_new_users_cdb_counts_at_once(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """A user that qm-newu has compiled has a mailbox with the next question; a broken users/cdb is later, not no."""
     assert ask.exists(b"bob@me.example") == NO
     home.assign("ann", "bob")
@@ -207,7 +224,7 @@ def test_a_new_users_cdb_counts_at_once(home: BareHome, daemon: Daemon, ask: Use
 # login
 
 
-def test_login(home: BareHome, ask: UserClient) -> None:
+def test_login(home: BareHome, ask: Asking) -> None:
     """The right password tells who the user is; a wrong one and a name that nobody has get the same answer."""
     assert ask.login(b"ann", b"secret") == ann(home)
     assert ask.login(b"ANN", b"secret") == ann(home)
@@ -220,20 +237,20 @@ def test_login(home: BareHome, ask: UserClient) -> None:
     assert ask.login(b"root", b"") == WRONG
 
 
-def test_apop(home: BareHome, ask: UserClient) -> None:
+def test_apop(home: BareHome, ask: Asking) -> None:
     """A digest is right for whose password is stored as it is; the password itself then works as well."""
     put(home, b"bob@v.example", b"tanstaaf", apop=True)
     banner = b"<1896.697170952@dbc.mtview.ca.us>"
     digest = md5(banner + b"tanstaaf", usedforsecurity=False).hexdigest().encode()
-    assert ask.login(b"bob@v.example", digest, banner) == ann(home)
+    assert ask.login(b"bob@v.example", digest, banner) == ann(home, b"bob@v.example")
     assert ask.login(b"bob@v.example", digest, b"<other>") == WRONG
     assert ask.login(b"bob@v.example", digest) == WRONG
     assert ask.login(b"ann", md5(banner + b"secret", usedforsecurity=False).hexdigest().encode(), banner) == WRONG
-    assert ask.login(b"bob@v.example", b"tanstaaf") == ann(home)
+    assert ask.login(b"bob@v.example", b"tanstaaf") == ann(home, b"bob@v.example")
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_verified_login_is_remembered(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_verified_login_is_remembered(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """The second login needs no worker; another password, and a login that failed, do."""
     assert ask.login(b"ann", b"secret") == ann(home)
     assert ask.login(b"ann", b"wrong") == WRONG
@@ -267,12 +284,12 @@ def test_a_remembered_login_is_forgotten(home: BareHome, forget: str) -> None:
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_check_holds_nobody_up(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_check_holds_nobody_up(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """While a password is being checked, others get their answers; its own asker gets its own, in order."""
     ask.login(b"ann", b"wrong")
     channel = _connect(home)
     with stopped(daemon.workers()):
-        channel.send(b"login\0ann\0secret\0\0")
+        channel.send(b"login\0password\0ann\0secret\0\0\0")
         channel.send(b"exists\0ann@me.example\0")
         assert ask.exists(b"ann@me.example") == YES
     assert channel.recv(1000).startswith(b"ok\0ann\0")
@@ -298,12 +315,12 @@ def test_many_logins_at_once(home: BareHome, daemon: Daemon) -> None:
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_worker_that_dies(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_worker_that_dies(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """A worker that dies in a check makes that login later, and the next one has a new worker."""
     ask.login(b"ann", b"wrong")
     channel = _connect(home)
     with stopped(daemon.workers()):
-        channel.send(b"login\0ann\0secret\0\0")
+        channel.send(b"login\0password\0ann\0secret\0\0\0")
         wait_for(lambda: _unread_bytes(channel) == 0, "userd has read the question")
         ask.exists(b"x@me.example")
         for pid in daemon.workers():
@@ -314,7 +331,7 @@ def test_a_worker_that_dies(home: BareHome, daemon: Daemon, ask: UserClient) -> 
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_client_that_leaves_during_its_check(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_client_that_leaves_during_its_check(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """Who does not wait for the answer leaves nothing behind."""
     ask.login(b"ann", b"wrong")
     ask.exists(b"x@me.example")
@@ -322,14 +339,14 @@ def test_a_client_that_leaves_during_its_check(home: BareHome, daemon: Daemon, a
     with stopped(daemon.workers()):
         for _ in range(5):
             channel = _connect(home)
-            channel.send(b"login\0ann\0secret\0\0")
+            channel.send(b"login\0password\0ann\0secret\0\0\0")
             channel.close()
         ask.exists(b"x@me.example")
     assert ask.login(b"ann", b"secret") == ann(home)
     wait_for(lambda: len(os.listdir(f"/proc/{daemon.process.pid}/fd")) <= descriptors, "descriptors are closed")
 
 
-def test_a_broken_password_file(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_broken_password_file(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """A broken passwd.cdb is later, never a wrong password; no password is in the log."""
     (home.folder / "users/passwd.cdb").write_bytes(b"broken")
     assert isinstance(ask.login(b"ann", b"hunter2"), Later)
@@ -337,7 +354,7 @@ def test_a_broken_password_file(home: BareHome, daemon: Daemon, ask: UserClient)
     assert "hunter2" not in daemon.log()
 
 
-def test_a_hash_that_cannot_be_checked(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_hash_that_cannot_be_checked(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """A hash that this machine's libraries do not know is later, with a line that says why."""
     (home.folder / "users/passwd").write_bytes(b"ann:$2y$99$nonsense:ann:1:1:/h:/s\n")
     home.own()
@@ -403,7 +420,7 @@ def _with_descriptor(channel: socket.socket) -> None:
         _with_descriptor,
     ],
 )
-def test_malformed(home: BareHome, daemon: Daemon, ask: UserClient, send: Callable[[socket.socket], object]) -> None:
+def test_malformed(home: BareHome, daemon: Daemon, ask: Asking, send: Callable[[socket.socket], object]) -> None:
     """Who sends what is no question is dropped, with a line in the log; others do not notice."""
     ask.exists(b"ann@me.example")
     descriptors = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
@@ -423,7 +440,7 @@ def _closed(channel: socket.socket) -> bool:
         return True
 
 
-def test_a_client_that_does_not_read(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_a_client_that_does_not_read(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """Who asks and asks and takes no answers is dropped, and holds nobody up."""
     channel = _connect(home)
     with pytest.raises(OSError):
@@ -454,7 +471,7 @@ def test_all_clients_busy(home: BareHome) -> None:
         channels = [_connect(home), _connect(home)]
         with stopped(daemon.workers()):
             for channel in channels:
-                channel.send(b"login\0ann\0secret\0\0")
+                channel.send(b"login\0password\0ann\0secret\0\0\0")
                 wait_for(lambda: _unread_bytes(channel) == 0, "userd has read the question")  # noqa: B023
             with client(home, 0.3) as third, pytest.raises(Temporary):
                 third.exists(b"ann@me.example")
@@ -480,7 +497,7 @@ def test_a_restart_between_two_questions(home: BareHome) -> None:
 # start and stop
 
 
-def test_two_on_one_home(home: BareHome, daemon: Daemon, ask: UserClient) -> None:
+def test_two_on_one_home(home: BareHome, daemon: Daemon, ask: Asking) -> None:
     """The second userd of a home does not start, and the first goes on."""
     result = home.run("qm-userd")
     assert result.returncode == 111
@@ -507,7 +524,7 @@ def test_stop(home: BareHome) -> None:
         with client(home) as ask:
             ask.login(b"ann", b"wrong")
         channel = _connect(home)
-        channel.send(b"login\0ann\0secret\0\0")
+        channel.send(b"login\0password\0ann\0secret\0\0\0")
         workers = daemon.workers()
         assert daemon.stop() == 0
         channel.close()
@@ -594,7 +611,7 @@ def with_accounts(tmp_path: Path) -> list[str]:
 def test_accounts(my_home: BareHome, tmp_path: Path, with_accounts: list[str]) -> None:
     """As root, this machine's accounts have mailboxes and log in with their passwords; root and expired ones do not."""
     with running(my_home, "qm-userd", prefix=with_accounts), client(my_home) as ask:
-        login = Login(b"zed", 64199, 64198, os.fsencode(tmp_path / "zed"), b"/bin/zsh")
+        login = Login(b"zed", 64199, 64198, os.fsencode(tmp_path / "zed"), b"/bin/zsh", b"zed")
         assert ask.exists(b"zed@me.example") == YES
         assert ask.exists(b"zed-x@me.example") == NO
         assert ask.login(b"zed", b"geheim") == login
@@ -602,8 +619,8 @@ def test_accounts(my_home: BareHome, tmp_path: Path, with_accounts: list[str]) -
         assert ask.login(b"ann", b"secret") == ann(my_home)
         for name in (b"old", b"toor", b"root", b"nobody"):
             assert ask.login(name, b"geheim") == WRONG
-        my_home.control("systemlogin", "0\n")
-        wait_for(lambda: ask.login(b"zed", b"geheim") == WRONG, "systemlogin is taken up")
+        my_home.control("logins", "passwd\n")
+        wait_for(lambda: ask.login(b"zed", b"geheim") == WRONG, "control/logins is taken up")
         assert ask.login(b"ann", b"secret") == ann(my_home)
 
 

@@ -12,14 +12,16 @@ import sys
 
 
 def _answer(fields: list[bytes], table: dict[bytes, list[bytes]]) -> tuple[bytes, ...]:
-    kind, name, secret, challenge = fields
+    kind, method, name, secret, challenge, _ = fields
     if kind != b"login" or name not in table:
-        return b"bad", b"wrong name or password"
+        return b"bad", b"wrong name or password", b"0", b"0"
     password, uid, gid, home = table[name]
     if password == b"later":
         return b"later", b"scripted"
-    right = hashlib.md5(challenge + password).hexdigest().encode() if challenge else password  # noqa: S324
-    return (b"ok", name, uid, gid, home, b"/bin/sh") if secret == right else (b"bad", b"wrong name or password")
+    right = hashlib.md5(challenge + password).hexdigest().encode() if method == b"apop" else password  # noqa: S324
+    if secret != right:
+        return b"bad", b"wrong name or password", b"0", b"0"
+    return b"ok", name, uid, gid, home, b"/bin/sh", name, b""
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
             listener.close()
             while record := connection.recv(65536):
                 fields = record.split(b"\0")[:-1]
-                print(fields[0].decode(), fields[1].decode(), "digest" if fields[3] else "password", flush=True)
+                print(fields[0].decode(), fields[2].decode(), "digest" if fields[4] else "password", flush=True)
                 connection.send(b"".join(field + b"\0" for field in _answer(fields, table)))
             os._exit(0)
         connection.close()

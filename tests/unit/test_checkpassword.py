@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from qm.checkpassword import Credentials, parse
 from qm.errors import Permanent
+from qm.wire.userquery import Method
 
+PASSWORD, APOP = Method.PASSWORD, Method.APOP
 DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
 
 
@@ -23,21 +25,26 @@ def test_any_record(record: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "challenges"),
+    ("record", "methods"),
     [
-        (b"a\0b\0", (b"",)),
-        (b"a\0b\0\0", (b"",)),
-        (b"a\0b\0<1.2@h>\0", (b"",)),
-        (b"a\0" + DIGEST + b"\0\0", (b"",)),
-        (b"a\0" + DIGEST + b"\0<1.2@h>\0", (b"", b"<1.2@h>")),
-        (b"a\0" + DIGEST + b"\0<1.2@h>\0PASS\0", (b"",)),
-        (b"a\0" + DIGEST + b"\0<1.2@h>\0APOP\0", (b"<1.2@h>",)),
-        (b"a\0b\0<1.2@h>\0Y1234\0", (b"",)),  # "more data allowed" (qmail.md 16.5)
+        (b"a\0b\0", (PASSWORD,)),
+        (b"a\0b\0\0", (PASSWORD,)),
+        (b"a\0b\0<1.2@h>\0", (PASSWORD,)),
+        (b"a\0" + DIGEST + b"\0\0", (PASSWORD,)),
+        (b"a\0" + DIGEST + b"\0<1.2@h>\0", (PASSWORD, APOP)),
+        (b"a\0" + DIGEST + b"\0<1.2@h>\0PASS\0", (PASSWORD,)),
+        (b"a\0" + DIGEST + b"\0<1.2@h>\0APOP\0", (APOP,)),
+        (b"a\0b\0<1.2@h>\0Y1234\0", (PASSWORD,)),  # "more data allowed" (qmail.md 16.5)
     ],
 )
-def test_password_or_digest(record: bytes, challenges: tuple[bytes, ...]) -> None:
+def test_password_or_digest(record: bytes, methods: tuple[Method, ...]) -> None:
     """The method of our popup says what the secret is; without it only what looks like a digest is tried as one."""
-    assert parse(record).challenges() == challenges
+    credentials = parse(record)
+    assert credentials.methods() == methods
+    for method in methods:
+        question = credentials.question(method, b"192.0.2.1")
+        assert question.address == b"192.0.2.1"
+        assert question.challenge == (b"<1.2@h>" if method is APOP else b"")
 
 
 def test_the_secret_is_in_no_repr() -> None:

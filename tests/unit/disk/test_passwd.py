@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _matches(name: bytes, secret: bytes) -> bool:
     entry = Passwords().lookup(name)
-    return entry is not None and hashes.check(entry.hash, secret)
+    return entry is not None and hashes.check(entry.secrets.hash, secret)
 
 
 def test_a_new_user(home: Path) -> None:
@@ -46,9 +46,9 @@ def test_files_are_private(home: Path) -> None:
     (home / "users" / "passwd").write_bytes(KEPT)
     (home / "users" / "passwd").chmod(0o644)
     put(b"ann", b"secret", ANN)
-    for name in ("passwd", "passwd.cdb", "lock"):
+    for name in ("passwd", "passwd.cdb", "lock", "salt"):
         assert stat.S_IMODE((home / "users" / name).stat().st_mode) == 0o600
-    assert sorted(os.listdir("users")) == ["lock", "passwd", "passwd.cdb"]
+    assert sorted(os.listdir("users")) == ["lock", "passwd", "passwd.cdb", "salt"]
 
 
 def test_a_new_password_keeps_the_rest(home: Path) -> None:
@@ -88,8 +88,8 @@ def test_apop(home: Path) -> None:
     put(b"ann", b"a:b\\c", ANN, apop=True)
     entry = Passwords().lookup(b"ann")
     assert entry is not None
-    assert entry.hash == b"{PLAIN}a:b\\c"
-    assert b"ann:{PLAIN}a\\:b\\\\c:" in (home / "users" / "passwd").read_bytes()
+    assert entry.secrets.hash == b"{PLAIN}a:b\\c"
+    assert b" {PLAIN}a\\:b\\\\c:" in (home / "users" / "passwd").read_bytes()
 
 
 @pytest.mark.parametrize("secret", [b"", b"a\0b", b"a\nb", b"a\rb", b"x" * 512])
@@ -118,7 +118,7 @@ def test_what_is_no_user(home: Path, name: bytes, login: Login | None) -> None:
     """A name or a login that could not be read back is refused, and nothing is written."""
     with pytest.raises(Permanent):
         put(name, b"secret", login)
-    assert set(os.listdir("users")) <= {"lock"}
+    assert set(os.listdir("users")) <= {"lock", "salt"}
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_cut_anywhere(home: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> 
     assert _matches(b"ann", b"old") != _matches(b"ann", b"new")
     put(b"ann", b"new")
     assert _matches(b"ann", b"new")
-    assert sorted(os.listdir("users")) == ["lock", "passwd", "passwd.cdb"]
+    assert sorted(os.listdir("users")) == ["lock", "passwd", "passwd.cdb", "salt"]
 
 
 def test_a_reader_sees_changes(home: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_reader_sees_changes(home: Path) -> None:
     second = passwords.lookup(b"ann")
     assert first is not None
     assert second is not None
-    assert first.hash != second.hash
+    assert first.secrets.hash != second.secrets.hash
 
 
 def test_a_broken_cdb(home: Path) -> None:

@@ -1,5 +1,6 @@
 """What userd decides."""
 
+import hmac
 from hashlib import md5
 
 import pytest
@@ -9,16 +10,17 @@ from hypothesis import strategies as st
 from qm.errors import Temporary
 from qm.unix.accounts import Account, Shadow
 from qm.userd import policy
-from qm.userd.policy import Remembered, apop, exists, of_account
+from qm.userd.policy import Remembered, digest, exists, of_account
 from qm.wire.assign import User
 from qm.wire.passwdfile import Entry
 from qm.wire.route import Rules
-from qm.wire.userquery import Exists, Login, Verdict
+from qm.wire.storedsecret import Secrets
+from qm.wire.userquery import Exists, Login, Method, Verdict
 
 RULES = Rules(b"me.example", frozenset((b"me.example",)), frozenset(), {b"v.example": b"virt"})
 LOGIN = Login(b"ann", 1001, 1002, b"/home/ann", b"/bin/sh")
-ENTRY = Entry(b"ann", b"$6$salt$hash", LOGIN)
-PLAIN = ENTRY._replace(hash=b"{PLAIN}tanstaaf")
+ENTRY = Entry(b"ann", Secrets(b"$6$salt$hash"), LOGIN)
+PLAIN = ENTRY._replace(secrets=Secrets(b"{PLAIN}tanstaaf"))
 DAY = 20000
 SHADOW = Shadow(b"$6$salt$hash", DAY - 100, 99999, -1, -1)
 ACCOUNT = Account(b"ann", 1001, 1002, b"/home/ann", b"/bin/sh")
@@ -112,50 +114,61 @@ def test_accounts_that_may_not(account: Account, shadow: Shadow) -> None:
 def test_apop() -> None:
     """The example of RFC 1939 section 7, in either case, and nothing near it."""
     banner = b"<1896.697170952@dbc.mtview.ca.us>"
-    digest = b"c4c9334bac560ecc979e58001b3e22fb"
-    assert apop(PLAIN, digest, banner)
-    assert apop(PLAIN, digest.upper(), banner)
-    for wrong in (b"", digest[:-1], digest + b"0", b"0" * 32, b"tanstaaf", b"\xff" * 32):
-        assert not apop(PLAIN, wrong, banner)
-    assert not apop(PLAIN, digest, banner + b" ")
+    right = b"c4c9334bac560ecc979e58001b3e22fb"
+    assert digest(PLAIN, Method.APOP, right, banner)
+    assert digest(PLAIN, Method.APOP, right.upper(), banner)
+    for wrong in (b"", right[:-1], right + b"0", b"0" * 32, b"tanstaaf", b"\xff" * 32):
+        assert not digest(PLAIN, Method.APOP, wrong, banner)
+    assert not digest(PLAIN, Method.APOP, right, banner + b" ")
+    assert not digest(PLAIN, Method.CRAM_MD5, right, banner)
+
+
+def test_cram_md5() -> None:
+    """The example of RFC 2195 section 2."""
+    challenge = b"<1896.697170952@postoffice.reston.mci.net>"
+    tim = ENTRY._replace(secrets=Secrets(b"{PLAIN}tanstaaftanstaaf"))
+    right = b"b913a602c7eda7a495b4e6e7334d3890"
+    assert digest(tim, Method.CRAM_MD5, right, challenge)
+    assert not digest(tim, Method.CRAM_MD5, right, challenge + b" ")
+    assert not digest(tim, Method.APOP, right, challenge)
 
 
 def test_apop_needs_the_password_itself() -> None:
     """Nobody, and nobody with a hashed password, answers a challenge; not even with the digest of nothing."""
     nothing = md5(b"<c>", usedforsecurity=False).hexdigest().encode()
-    hashed = md5(b"<c>" + ENTRY.hash, usedforsecurity=False).hexdigest().encode()
-    for digest in (nothing, hashed):
-        assert not apop(None, digest, b"<c>")
-        assert not apop(ENTRY, digest, b"<c>")
+    hashed = md5(b"<c>" + ENTRY.secrets.hash, usedforsecurity=False).hexdigest().encode()
+    for given_ in (nothing, hashed, hmac.digest(b"", b"<c>", "md5").hex().encode()):
+        for method in (Method.APOP, Method.CRAM_MD5):
+            assert not digest(None, method, given_, b"<c>")
+            assert not digest(ENTRY, method, given_, b"<c>")
 
 
 def test_remembered_logins() -> None:
     """A login is known for its time, with its password, as long as its entry is what it was."""
     remembered = Remembered(b"k" * 32)
     tag = remembered.tag(ENTRY, b"secret")
-    assert not remembered.knows(b"ann", tag, 100.0)
-    remembered.add(b"ann", tag, 160.0)
-    assert remembered.knows(b"ann", remembered.tag(ENTRY, b"secret"), 159.9)
-    assert not remembered.knows(b"ann", tag, 160.0)
-    assert not remembered.knows(b"bob", tag, 100.0)
+    assert not remembered.knows(tag, 100.0)
+    remembered.add(tag, 160.0)
+    assert remembered.knows(remembered.tag(ENTRY, b"secret"), 159.9)
+    assert not remembered.knows(tag, 160.0)
     others = [
         remembered.tag(ENTRY, b"Secret"),
         remembered.tag(ENTRY, b""),
-        remembered.tag(ENTRY._replace(hash=b"$6$salt$other"), b"secret"),
+        remembered.tag(ENTRY._replace(secrets=Secrets(b"$6$salt$other")), b"secret"),
         remembered.tag(ENTRY._replace(login=LOGIN._replace(uid=5)), b"secret"),
         remembered.tag(ENTRY._replace(login=LOGIN._replace(home=b"/other")), b"secret"),
         Remembered(b"K" * 32).tag(ENTRY, b"secret"),
         b"",
     ]
-    assert not any(remembered.knows(b"ann", other, 100.0) for other in others)
+    assert not any(remembered.knows(other, 100.0) for other in others)
     remembered.forget()
-    assert not remembered.knows(b"ann", tag, 100.0)
+    assert not remembered.knows(tag, 100.0)
 
 
 def test_no_secret_is_remembered() -> None:
     """What is kept does not hold the password."""
     remembered = Remembered(b"k" * 32)
-    remembered.add(b"ann", remembered.tag(ENTRY, b"hunter2hunter2"), 1.0)
+    remembered.add(remembered.tag(ENTRY, b"hunter2hunter2"), 1.0)
     assert b"hunter2" not in repr(vars(remembered)).encode()
 
 
@@ -164,8 +177,8 @@ def test_memory_of_logins_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "LOGINS_MAX", 3)
     remembered = Remembered(b"k" * 32)
     for name in (b"a", b"b", b"c", b"a", b"d"):
-        remembered.add(name, b"tag", 10.0)
-    assert {name for name in (b"a", b"b", b"c", b"d") if remembered.knows(name, b"tag", 1.0)} == {b"a", b"c", b"d"}
+        remembered.add(name, 10.0)
+    assert {name for name in (b"a", b"b", b"c", b"d") if remembered.knows(name, 1.0)} == {b"a", b"c", b"d"}
 
 
 def test_the_answers_are_what_clients_read() -> None:

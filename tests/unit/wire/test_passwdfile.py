@@ -4,20 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.wire import passwdfile
+from qm.wire import scram
 from qm.wire.assign import BadLine
 from qm.wire.passwdfile import Entry, canonical, decode, encode, line, parse
 from qm.wire.record import Malformed
+from qm.wire.storedsecret import Secrets
 from qm.wire.userquery import Login
 
-ANN = Entry(b"ann", b"$y$x", Login(b"ann", 1001, 1002, b"home/ann", b"/bin/sh"))
+ANN = Entry(b"ann", Secrets(b"$y$x"), Login(b"ann", 1001, 1002, b"home/ann", b"/bin/sh"))
 ANN_LINE = b"ann:$y$x:ann:1001:1002:home/ann:/bin/sh"
 
 _names = st.binary(min_size=1, max_size=40).filter(lambda name: canonical(name) is not None)
 _fields = st.binary(min_size=1, max_size=30).filter(lambda field: b"\0" not in field)
 _ids = st.integers(min_value=1, max_value=2**32 - 2)
-_logins = st.builds(Login, _fields, _ids, _ids, _fields, _fields)
-_entries = st.builds(lambda name, hash_, login: Entry(name.lower(), hash_, login), _names, _fields, _logins)
+_logins = st.builds(Login, _fields, _ids, _ids, _fields, _fields, st.just(b""), st.just(b""))
+_hashes = st.one_of(_fields.map(lambda field: b"{PLAIN}" + field), _fields.map(lambda h: b"$" + h.hex().encode()))
+_keys = st.binary(min_size=32, max_size=32)
+_verifiers = st.builds(scram.Verifier, st.just(4096), st.just(b"salt"), _keys, _keys)
+_apps = st.dictionaries(st.sampled_from([b"phone", b"a@b", b"c.d"]), _verifiers).map(lambda apps: tuple(apps.items()))
+_secrets = st.builds(Secrets, _hashes, st.one_of(st.none(), _verifiers), _apps, st.booleans())
+_entries = st.builds(lambda name, secrets, login: Entry(name.lower(), secrets, login), _names, _secrets, _logins)
 
 
 def test_a_line() -> None:
@@ -39,7 +45,7 @@ def test_what_is_no_name(name: bytes) -> None:
 
 def test_quoting() -> None:
     """A backslash quotes colon and backslash, and \\n is a line end, so that any password can be stored."""
-    entry = Entry(b"ann", b"{PLAIN}a:b\\c\nd", ANN.login)
+    entry = Entry(b"ann", Secrets(b"{PLAIN}a:b\\c\nd"), ANN.login)
     assert line(entry).startswith(b"ann:{PLAIN}a\\:b\\\\c\\nd:ann:")
     assert parse(line(entry)) == {b"ann": (1, entry)}
 
@@ -98,4 +104,4 @@ def test_any_bytes(text: bytes) -> None:
 def test_no_hash_is_printed() -> None:
     """An entry that ends up in a message shows its name, not its hash."""
     assert repr(ANN) == "Entry(b'ann')"
-    assert passwdfile.PLAIN not in repr(ANN).encode()
+    assert "y" not in repr(ANN.secrets)
