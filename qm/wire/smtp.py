@@ -22,7 +22,6 @@ from qm.wire.smtpevent import (
     Command,
     End,
     Event,
-    Hello,
     Mail,
     Piece,
     Quit,

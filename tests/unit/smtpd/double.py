@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Mapping
 
 from qm.errors import QmError
-from qm.smtpd import policy
+from qm.smtpd.client import Means
+from qm.smtpd.rules import Rules, peer
 from qm.smtpd.session import Session
 from qm.unix.channel import Gone
 from qm.unix.queueclient import Accepted, Trace
 from qm.wire.envelope import Envelope
 from qm.wire.smtp import Limits
 
-RULES = policy.Rules(
+RULES = Rules(
     me=b"mx.example",
     greeting=b"mx.example",
     localiphost=b"local.example",
@@ -23,6 +24,7 @@ RULES = policy.Rules(
     command_s=300,
     data_s=180,
 )
+ALONE = Means()
 ENV = {b"TCPREMOTEIP": b"192.0.2.1", b"TCPREMOTEHOST": b"client.example", b"TCPLOCALIP": b"192.0.2.25"}
 
 
@@ -35,6 +37,7 @@ class Peer:
         self._gone_after = gone_after  # writes that it takes
         self.writes: list[bytes] = []
         self.timeouts_s: list[float] = []
+        self.waits_s: list[float] = []
 
     @property
     def heard(self) -> bytes:
@@ -49,6 +52,9 @@ class Peer:
             raise piece
         assert len(piece) <= most
         return piece
+
+    def linger(self, delay_s: float) -> None:
+        self.waits_s.append(delay_s)
 
     def write(self, data: bytes) -> None:
         if self._gone_after is not None and len(self.writes) >= self._gone_after:
@@ -122,16 +128,18 @@ class Users:
 
 
 def talk(
-    peer: Peer,
+    other: Peer,
     queue: Queue | None = None,
     users: Users | None = None,
-    rules: policy.Rules = RULES,
+    rules: Rules = RULES,
     env: Mapping[bytes, bytes] = ENV,
     more: frozenset[bytes] = frozenset(),
+    means: Means = ALONE,
 ) -> int:
     """One session; gives its exit code."""
     queue = Queue() if queue is None else queue
-    session = Session(peer, rules, policy.peer(env), more.__contains__, queue, users or Users())  # type: ignore[arg-type]
+    whom = peer(env, auth=means.store is not None)
+    session = Session(other, rules, whom, more.__contains__, queue, users or Users(), means=means)  # type: ignore[arg-type]
     try:
         return session.run()
     finally:
