@@ -1,18 +1,20 @@
 """passwd: give a mail user a password, in users/passwd and users/passwd.cdb.
 
-Usage:   qm-passwd [--apop] [--stdin] [--home DIR] [--uid N] [--gid N] NAME
+Usage:   qm-passwd [--apop | --app LABEL | --certificate] [--stdin] [--home DIR] [--uid N] [--gid N] NAME
+         qm-passwd --list NAME
+         qm-passwd --revoke LABEL NAME
          qm-passwd --delete NAME
          qm-passwd --compile
 Reads:   the terminal, or fd 0 with --stdin (one line): never an argument, which ps would show; users/passwd, users/cdb,
-         control/{me,envnoathost,locals,percenthack,roles,virtualdomains}
-Writes:  users/passwd, users/passwd.cdb; fd 2 (what is wrong)
+         users/salt, control/{me,envnoathost,locals,percenthack,roles,virtualdomains}
+Writes:  users/passwd, users/passwd.cdb, users/salt (once); fd 1 (a new app password; the list); fd 2 (what is wrong)
 As:      the owner of users/
 Exits:   0 done, and userd knows it; 100 usage, no such user; 111 trouble
 See:     qm-passwd(8); qm.wire.passwdfile for the file's format
 
 A new user's uid, gid and home are those of the mailbox that mail for NAME goes to, unless the options tell them; a home
-that is not absolute lies below qm's.  --apop stores the password itself, which APOP needs, and which whoever reads
-users/passwd can use.
+that is not absolute lies below qm's.  --apop stores the password itself, which APOP and CRAM-MD5 need, and which
+whoever reads users/passwd can use.  --app makes one more password, for one program or device, and shows it once.
 """
 
 import getopt
@@ -32,10 +34,15 @@ from qm.wire import route
 from qm.wire.assign import ID_MAX
 from qm.wire.userquery import Login
 
-USAGE: Final = "usage: qm-passwd [--apop] [--stdin] [--home DIR] [--uid N] [--gid N] [--delete] NAME | --compile"
+USAGE: Final = (
+    "usage: qm-passwd [--apop | --app LABEL | --certificate] [--stdin] [--home DIR] [--uid N] [--gid N] NAME"
+    " | --list NAME | --revoke LABEL NAME | --delete NAME | --compile"
+)
 SHELL: Final = b"/bin/sh"  # SHELL of a user without an account
-_FLAGS: Final = ("apop", "compile", "delete", "stdin")
-_VALUES: Final = ("gid=", "home=", "uid=")
+_FLAGS: Final = ("apop", "certificate", "compile", "delete", "list", "stdin")
+_VALUES: Final = ("app=", "gid=", "home=", "revoke=", "uid=")
+_ALONE: Final = ("compile", "delete", "list", "revoke")
+_NO_SECRET: Final = ("app", "certificate")  # none is read
 
 Options = dict[str, str]
 
@@ -46,8 +53,10 @@ def _parse(argv: Argv) -> tuple[Options, list[bytes]]:
     except getopt.GetoptError as error:
         raise Usage(USAGE, detail=error.msg) from error
     given = {name.removeprefix("--"): value for name, value in options}
-    alone = "compile" in given or "delete" in given
-    if len(names) != ("compile" not in given) or (alone and len(given) > 1):
+    secrets = [name for name in (*_NO_SECRET, "apop") if name in given]
+    if len(names) != ("compile" not in given) or (given.keys() & set(_ALONE) and len(given) > 1) or len(secrets) > 1:
+        raise Usage(USAGE)
+    if "stdin" in given and given.keys() & set(_NO_SECRET):
         raise Usage(USAGE)
     return given, [os.fsencode(name) for name in names]
 
@@ -101,6 +110,34 @@ def _login(options: Options, name: bytes) -> Login | None:
     return login._replace(uid=uid or login.uid, gid=gid or login.gid, home=os.fsencode(home))
 
 
+def _list(name: bytes) -> None:
+    """Say on descriptor 1 what *name* has; no secret."""
+    entry = passwd.entry_of(name)
+    if entry is None:
+        raise Permanent("no such user", detail=os.fsdecode(name))
+    secrets = entry.secrets
+    kind = secrets.hash[1:].partition(b"}" if secrets.plain else b"$")[0].decode("ascii", "replace")
+    lines = [f"password {kind}{', SCRAM-SHA-256' if secrets.scram else ''}"] if secrets.hash else []
+    lines += [f"app {os.fsdecode(label)}" for label, _ in secrets.apps]
+    lines += ["certificate"] if secrets.external else []
+    _say("".join(f"{line}\n" for line in lines).encode())
+
+
+def _say(text: bytes) -> None:
+    os.write(1, text)
+
+
+def _give(options: Options, name: bytes) -> None:
+    """A password, an app password, or leave to use a certificate."""
+    login = _login(options, name)
+    if "app" in options:
+        _say(passwd.put_app(name, os.fsencode(options["app"]), login) + b"\n")
+    elif "certificate" in options:
+        passwd.allow_certificate(name, login)
+    else:
+        passwd.put(name, _secret("stdin" in options), login, apop="apop" in options)
+
+
 @program()
 def main(argv: Argv, env: Env) -> int:
     options, names = _parse(argv)
@@ -109,7 +146,10 @@ def main(argv: Argv, env: Env) -> int:
         passwd.compile_text()
     elif "delete" in options:
         passwd.delete(names[0])
+    elif "list" in options:
+        _list(names[0])
+    elif "revoke" in options:
+        passwd.revoke(names[0], os.fsencode(options["revoke"]))
     else:
-        login = _login(options, names[0])
-        passwd.put(names[0], _secret("stdin" in options), login, apop="apop" in options)
+        _give(options, names[0])
     return errors.OK

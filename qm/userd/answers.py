@@ -1,6 +1,7 @@
 """The answers: who has a mailbox at once, who may log in when a worker has looked at the password (qm.userd.logins)."""
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from qm.disk import dotqmail
@@ -10,12 +11,16 @@ from qm.errors import Temporary
 from qm.unix.loop import Loop
 from qm.userd import logins, policy
 from qm.userd.logins import NAME, Complain, Logins, Reply
+from qm.userd.spending import Limits, Spending
 from qm.wire import route
+from qm.wire.record import Malformed
 from qm.wire.userquery import (
     AskExists,
     AskLogin,
     AskMechanisms,
     AskScram,
+    AskSender,
+    AskSpend,
     Exists,
     Later,
     LoginAnswer,
@@ -24,11 +29,15 @@ from qm.wire.userquery import (
     pack_exists,
     pack_mechanisms,
     pack_scram,
+    pack_spent,
 )
 
 __all__ = ["CONTROLS", "NAME", "Answers"]
 
-CONTROLS: Final = (*route.CONTROLS, *logins.CONTROLS, "concurrencyuserd")
+CONTROLS: Final = (
+    *route.CONTROLS, *logins.CONTROLS, "authsenders", "concurrencyuserd", "limitdomains", "limitmessages",
+    "limitrecipients",
+)  # fmt: skip
 REFRESH_S: Final = 1.0  # how often control files are looked at, at most
 
 
@@ -40,6 +49,15 @@ class Answers:
         self._refresh_at_s = 0.0
         self._directory = Directory()
         self._logins = Logins(loop, controls, complain)
+        self._senders = self._read_senders()
+        self._spending = Spending()
+
+    def _read_senders(self) -> Mapping[bytes, frozenset[bytes]]:
+        """control/authsenders; raises BadControl."""
+        try:
+            return policy.senders(self._controls.lines("authsenders"))
+        except Malformed as error:
+            raise BadControl("a control file is broken", detail=f"control/authsenders: {error}") from error
 
     def _refresh(self) -> None:
         """Take up changed control files; broken ones keep what they said."""
@@ -51,6 +69,7 @@ class Answers:
             try:
                 self._logins.reload()
                 self._rules = route.rules(self._controls)
+                self._senders = self._read_senders()
             except BadControl as error:
                 self._complain(str(error))
 
@@ -59,6 +78,10 @@ class Answers:
         self._refresh()
         if isinstance(question, AskExists):
             return pack_exists(self._exists(question))
+        if isinstance(question, AskSender):
+            return pack_exists(self._may_send(question))
+        if isinstance(question, AskSpend):
+            return pack_spent(self._spending.spend(question, self._limits(), time.monotonic()))
         try:
             if isinstance(question, AskScram):
                 return pack_scram(self._logins.scram(question))
@@ -75,14 +98,21 @@ class Answers:
             self._complain(str(error))
             return Exists(Verdict.LATER, error.public.encode())
 
+    def _may_send(self, question: AskSender) -> Exists:
+        try:
+            return policy.may_send(self._rules, self._senders, question, self._directory.find, _has_mailbox)
+        except Temporary as error:
+            self._complain(str(error))
+            return Exists(Verdict.LATER, error.public.encode())
+
+    def _limits(self) -> Limits:
+        number = self._controls.number
+        return Limits(number("limitmessages"), number("limitrecipients"), number("limitdomains"))
+
     def login(self, question: AskLogin, reply: Reply) -> LoginAnswer | None:
         """The answer; None if *reply* will be called with it."""
         self._refresh()
-        try:
-            return self._logins.login(question, reply)
-        except Temporary as error:
-            self._complain(str(error))
-            return Later(error.public.encode())
+        return self._logins.login(question, reply)
 
     def forget(self) -> None:
         """Ask everything anew."""

@@ -17,6 +17,7 @@ from qm.errors import Temporary
 from qm.unix import privs
 from qm.unix.loop import Loop
 from qm.userd import policy
+from qm.userd.budget import Budget, Limits
 from qm.userd.policy import Backend, Kind
 from qm.userd.workers import NO, YES, Workers, check_record, enter_hashing
 from qm.wire import saslprep
@@ -36,7 +37,10 @@ from qm.wire.userquery import (
 )
 
 NAME: Final = b"qm-userd"
-CONTROLS: Final = ("authcachetime", "authmechanisms", "concurrencylogin", "logins")
+CONTROLS: Final = (
+    "authcachetime", "authfailaccount", "authfailaddress", "authfaildelay", "authfailtime", "authmechanisms",
+    "concurrencylogin", "logins",
+)  # fmt: skip
 _WRONG: Final = Refused(b"wrong name or password")
 _CANNOT: Final = Later(b"cannot check passwords now")
 
@@ -63,6 +67,12 @@ class Logins:
         self._hashing = Workers(loop, NAME, enter_hashing, max(1, controls.number("concurrencylogin")))
         self._account_entry = _account_entry() if privs.is_root() else None
         self._backends = self._read_backends()
+        self._budget = Budget(os.urandom(32), self._limits())
+
+    def _limits(self) -> Limits:
+        number = self._controls.number
+        account, address = number("authfailaccount"), number("authfailaddress")
+        return Limits(address, account, number("authfailtime"), number("authfaildelay"))
 
     def _read_backends(self) -> tuple[Backend, ...]:
         """control/logins; raises BadControl.  Accounts of this machine count only if we are root."""
@@ -75,6 +85,7 @@ class Logins:
     def reload(self) -> None:
         """Take up changed control files; raises BadControl, and then goes on as before."""
         self._remembered.forget()
+        self._budget.limits = self._limits()
         self._backends = self._read_backends()
 
     def mechanisms(self) -> Mechanisms:
@@ -90,7 +101,23 @@ class Logins:
         return Scram(b64encode(salt), iterations)
 
     def login(self, question: AskLogin, reply: Reply) -> LoginAnswer | None:
-        """The answer; None if *reply* will be called with it.  Raises Temporary."""
+        """The answer; None if *reply* will be called with it."""
+        attempt = self._budget.begin(question, time.monotonic())
+        if isinstance(attempt, Refused):
+            return attempt
+
+        def settled(answer: LoginAnswer) -> LoginAnswer:
+            return self._budget.settle(attempt, answer, time.monotonic())
+
+        try:
+            answer = self._ask(question, lambda answer: reply(settled(answer)))
+        except Temporary as error:
+            self._complain(str(error))
+            answer = Later(error.public.encode())
+        return None if answer is None else settled(answer)
+
+    def _ask(self, question: AskLogin, reply: Reply) -> LoginAnswer | None:
+        """As `login`; raises Temporary."""
         if question.method is Method.PASSWORD:
             return self._next(_Attempt(question, iter(self._backends), reply))
         entry = self._entry(question.name)
@@ -167,8 +194,9 @@ class Logins:
             attempt.reply(answer)
 
     def forget(self) -> None:
-        """Ask everything anew."""
+        """Ask everything anew, and forgive what has failed."""
         self._remembered.forget()
+        self._budget.forget()
 
     def close(self) -> None:
         """End the workers; checks that are not done are not answered."""

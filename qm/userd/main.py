@@ -2,15 +2,16 @@
 
 Usage:   qm-userd
 Reads:   users/socket (questions), users/cdb, users/passwd.cdb, users/salt, .qmail files by name, the accounts and their
-         passwords, control/{me,authcachetime,authmechanisms,concurrencylogin,concurrencyuserd,envnoathost,locals,
-         logins,percenthack,roles,virtualdomains}
+         passwords, control/{me,authcachetime,authfailaccount,authfailaddress,authfaildelay,authfailtime,
+         authmechanisms,authsenders,concurrencylogin,concurrencyuserd,envnoathost,limitdomains,limitmessages,
+         limitrecipients,locals,logins,percenthack,roles,virtualdomains}
 Env:     QMHOME, QMREADY (a descriptor that gets one byte when the socket listens)
 Writes:  users/socket (answers), users/userd.lock, users/salt (once), fd 2 (log)
 As:      root, or the owner of a private system; passwords are checked by workers that are qmailp
 Exits:   0 after SIGTERM; 100 usage; 111 trouble, or another userd serves this home
 See:     qm-userd(8), docs/INTERNALS.md 1.7
 
-Only root, the owner, qmaild and qmailp may ask.  SIGHUP forgets everything that was remembered.
+Only root, the owner, qmaild and qmailp may ask.  SIGHUP forgets everything that was remembered, failed logins too.
 """
 
 import os

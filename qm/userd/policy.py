@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b, md5
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -14,7 +14,7 @@ from qm.wire.envelope import ADDRESS_MAX
 from qm.wire.passwdfile import Entry
 from qm.wire.record import Malformed
 from qm.wire.storedsecret import APPS_MAX, Secrets
-from qm.wire.userquery import Exists, Login, Method, Verdict
+from qm.wire.userquery import AskSender, Exists, Login, Method, Verdict
 
 if TYPE_CHECKING:
     from qm.unix.accounts import Account, Shadow  # ctypes costs a megabyte; only who needs it pays
@@ -40,6 +40,42 @@ def exists(
         return _YES  # not ours to say
     local = where.address.rpartition(b"@")[0]
     return _YES if local and has_mailbox(find(local)) else _NO
+
+
+def senders(lines: Iterable[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+    """control/authsenders, ``login:address``, ``login:@domain`` or ``login:*`` a line, by login; raises Malformed."""
+    found: dict[bytes, set[bytes]] = {}
+    for line in lines:
+        login, colon, allowed = (part.strip() for part in line.lower().partition(b":"))
+        if not colon or not login or not (allowed == b"*" or b"@" in allowed):
+            raise Malformed("not login:address, login:@domain or login:*")
+        found.setdefault(login, set()).add(allowed)
+    return {login: frozenset(allowed) for login, allowed in found.items()}
+
+
+def may_send(
+    rules: route.Rules,
+    allowed: Mapping[bytes, frozenset[bytes]],
+    question: AskSender,
+    find: Callable[[bytes], User],
+    has_mailbox: Callable[[User], bool],
+) -> Exists:
+    """Whether the login may write mail from the address: it is his by control/authsenders, or mail for it is his.
+
+    Raises what *find* and *has_mailbox* raise when they cannot tell now.
+    """
+    name, address = question.name.lower(), question.address.lower()
+    his = allowed.get(name, frozenset())
+    domain = b"@" + address.rpartition(b"@")[2]
+    if not address or address == name or his & {address, domain, b"*"}:
+        return _YES  # nobody's address is everybody's: reports have it (RFC 3461 section 6)
+    where = route.route(rules, question.address) if len(address) <= ADDRESS_MAX else None
+    local = where.address.rpartition(b"@")[0] if isinstance(where, route.Local) else b""
+    if local:
+        user = find(local)
+        if (user.uid, user.home.rstrip(b"/")) == (question.uid, question.home.rstrip(b"/")) and has_mailbox(user):
+            return _YES
+    return Exists(Verdict.NO, b"not your address")
 
 
 class Kind(Enum):

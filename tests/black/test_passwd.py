@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from qm.disk import hashes
+from qm.wire import scram
 from qm.wire.passwdfile import Entry, parse
+from qm.wire.storedsecret import is_app_secret
 from qm.wire.userquery import Login
 from tests.harness.barehome import OWNER, BareHome, bare_home
 
@@ -145,6 +147,13 @@ def test_compile(home: BareHome) -> None:
         ["a", "b"],
         ["--stdin"],
         ["--compile", "ann"],
+        ["--app", "phone", "--apop", "ann"],
+        ["--app", "phone", "--stdin", "ann"],
+        ["--certificate", "--stdin", "ann"],
+        ["--list"],
+        ["--list", "--stdin", "ann"],
+        ["--revoke", "ann"],
+        ["--revoke", "phone", "--app", "x", "ann"],
         ["--delete"],
         ["--delete", "--stdin", "ann"],
         ["--secret", "ann"],
@@ -241,3 +250,80 @@ def test_no_terminal(home: BareHome) -> None:
     assert result.returncode == 100
     assert b"use --stdin" in result.stderr
     assert not (home.folder / "users/passwd").exists()
+
+
+# what else there is to log in with
+
+
+def test_an_app_password(home: BareHome) -> None:
+    """--app shows a random password once, keeps the other one, and --revoke takes it back; --list shows no secret."""
+    assert qm_passwd(home, "--stdin", "ann").returncode == 0
+    result = qm_passwd(home, "--app", "phone", "ann", secret=b"")
+    assert (result.returncode, result.stderr) == (0, b"")
+    secret = result.stdout.removesuffix(b"\n")
+    assert is_app_secret(secret)
+    found = entry(home, b"ann")
+    assert found is not None
+    assert hashes.check(found.secrets.hash, b"secret")
+    ((label, verifier),) = found.secrets.apps
+    assert label == b"phone"
+    assert scram.verifier(secret, verifier.salt, verifier.iterations) == verifier
+    assert secret not in (home.folder / "users/passwd").read_bytes()
+    listed = qm_passwd(home, "--list", "ann", secret=b"")
+    assert listed.stdout == b"password argon2id, SCRAM-SHA-256\napp phone\n"
+    assert qm_passwd(home, "--stdin", "ann", secret=b"new").returncode == 0
+    found = entry(home, b"ann")
+    assert found is not None
+    assert found.secrets.apps == ((label, verifier),), "a new password leaves it alone"
+    assert qm_passwd(home, "--revoke", "phone", "ann", secret=b"").returncode == 0
+    found = entry(home, b"ann")
+    assert found is not None
+    assert found.secrets.apps == ()
+
+
+def test_app_passwords_that_cannot_be(home: BareHome) -> None:
+    """A label twice, no label, one that is not there, a seventeenth, and the last secret of a name: exit 100."""
+    for number in range(16):
+        assert qm_passwd(home, "--app", f"app{number}", "ann", secret=b"").returncode == 0
+    before = (home.folder / "users/passwd").read_bytes()
+    for arguments in (["--app", "app1"], ["--app", "a b"], ["--app", "a,b"], ["--app", "app16"], ["--revoke", "none"]):
+        result = qm_passwd(home, *arguments, "ann", secret=b"")
+        assert (result.returncode, result.stdout) == (100, b""), arguments
+    assert qm_passwd(home, "--revoke", "phone", "nobody", secret=b"").returncode == 100
+    assert qm_passwd(home, "--list", "nobody", secret=b"").returncode == 100
+    assert (home.folder / "users/passwd").read_bytes() == before
+
+
+def test_a_certificate(home: BareHome) -> None:
+    """--certificate lets a certificate in the user's name log in, and gives no password."""
+    assert qm_passwd(home, "--certificate", "ann", secret=b"").returncode == 0
+    assert qm_passwd(home, "--list", "ann", secret=b"").stdout == b"certificate\n"
+    found = entry(home, b"ann")
+    assert found is not None
+    assert found.login == login(home)
+    assert (found.secrets.external, found.secrets.hash, found.secrets.verifiers) == (True, b"", ())
+
+
+def test_salts_tell_nothing(home: BareHome) -> None:
+    """A name's salt is the same before it has a password, with it, and with another: only users/salt makes it."""
+    assert qm_passwd(home, "--stdin", "ann").returncode == 0
+    first = entry(home, b"ann")
+    assert qm_passwd(home, "--delete", "ann", secret=b"").returncode == 0
+    assert qm_passwd(home, "--stdin", "ann", secret=b"new").returncode == 0
+    second = entry(home, b"ann")
+    assert first is not None
+    assert second is not None
+    assert first.secrets.scram is not None
+    assert second.secrets.scram is not None
+    assert first.secrets.scram.salt == second.secrets.scram.salt
+    assert first.secrets.scram.stored_key != second.secrets.scram.stored_key
+    assert (home.folder / "users/salt").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_password_that_is_no_text(home: BareHome) -> None:
+    """A password that is no UTF-8 is stored as a hash alone; no client could prove it by SCRAM."""
+    assert qm_passwd(home, "--stdin", "ann", secret=b"gr\xfcn\n").returncode == 0
+    found = entry(home, b"ann")
+    assert found is not None
+    assert hashes.check(found.secrets.hash, b"gr\xfcn")
+    assert found.secrets.scram is None

@@ -65,6 +65,7 @@ def owners_home() -> Iterator[BareHome]:
 def _home(uid: int | None) -> Iterator[BareHome]:
     with bare_home(uid) as home:
         assert home.run("qm-newu").returncode == 0
+        home.control("authfaildelay", "0\n")
         put(home, b"ann", b"secret")
         yield home
 

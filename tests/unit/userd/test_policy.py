@@ -1,7 +1,8 @@
 """What userd decides."""
 
 import hmac
-from hashlib import md5
+from base64 import b64encode
+from hashlib import md5, pbkdf2_hmac, sha256
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 from qm.errors import Temporary
 from qm.unix.accounts import Account, Shadow
 from qm.userd import policy
-from qm.userd.policy import Remembered, digest, exists, of_account
+from qm.userd.policy import Kind, Remembered, digest, exists, of_account, proven
+from qm.wire import scram
 from qm.wire.assign import User
 from qm.wire.passwdfile import Entry
+from qm.wire.record import Malformed
 from qm.wire.route import Rules
 from qm.wire.storedsecret import Secrets
-from qm.wire.userquery import Exists, Login, Method, Verdict
+from qm.wire.userquery import AskSender, Exists, Login, Method, Verdict
 
 RULES = Rules(b"me.example", frozenset((b"me.example",)), frozenset(), {b"v.example": b"virt"})
 LOGIN = Login(b"ann", 1001, 1002, b"/home/ann", b"/bin/sh")
@@ -184,3 +187,119 @@ def test_memory_of_logins_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_answers_are_what_clients_read() -> None:
     """No has a text for the peer; yes has none."""
     assert exists(RULES, b"x@y", _Here().find, _Here().has_mailbox) == Exists(Verdict.YES, b"")
+
+
+# SCRAM
+
+VERIFIER = scram.verifier(b"pencil", b"salt", 4096)
+APP = scram.verifier(b"k3vd-9tqa-xw2m-hh7p-c4fz-r6ju", b"salt", 4096)
+SCRAM = ENTRY._replace(secrets=Secrets(b"$6$x$y", VERIFIER, ((b"phone", APP),)))
+
+
+def proof(password: bytes, message: bytes) -> bytes:
+    """What a client that knows *password* sends."""
+    client_key = hmac.digest(pbkdf2_hmac("sha256", password, b"salt", 4096), b"Client Key", "sha256")
+    signature = hmac.digest(sha256(client_key).digest(), message, "sha256")
+    return b64encode(bytes(one ^ other for one, other in zip(client_key, signature, strict=True)))
+
+
+def test_any_password_of_a_name_proves_itself() -> None:
+    """The password and each app password; the signature is that password's, so the client believes it."""
+    for password, verifier in ((b"pencil", VERIFIER), (b"k3vd-9tqa-xw2m-hh7p-c4fz-r6ju", APP)):
+        signature = scram.signature(verifier.server_key, b"message")
+        assert proven(SCRAM, proof(password, b"message"), b"message") == signature
+    for entry in (None, ENTRY, SCRAM):
+        for wrong in (proof(b"pencils", b"message"), proof(b"pencil", b"other"), b"", b"AAAA", b"\xff", b"A" * 44):
+            assert proven(entry, wrong, b"message") == b""
+
+
+def test_salts() -> None:
+    """A name that nobody has, and one without a verifier, have a salt that stays what it is; one with has its own."""
+    assert policy.salt(SCRAM, b"key", b"ann") == (b"salt", 4096)
+    assert policy.salt(None, b"key", b"ann") == policy.salt(ENTRY, b"key", b"ann")
+    assert policy.salt(None, b"key", b"ann") != policy.salt(None, b"key", b"bob")
+    assert policy.salt(None, b"key", b"ann")[1] == scram.ITERATIONS
+
+
+# which mechanisms
+
+
+def test_mechanisms_that_serve_every_login() -> None:
+    """Without a wish only what each login could use is offered: an account has no verifier."""
+    some = frozenset((b"PLAIN", b"LOGIN", b"SCRAM-SHA-256", b"CRAM-MD5", b"EXTERNAL"))
+    every = some - {b"CRAM-MD5"}
+    assert policy.mechanisms((Kind.PASSWD,), some, every, ()) == (b"EXTERNAL", b"LOGIN", b"PLAIN", b"SCRAM-SHA-256")
+    assert policy.mechanisms((Kind.PASSWD, Kind.SYSTEM), some, every, ()) == (b"EXTERNAL", b"LOGIN", b"PLAIN")
+    assert policy.mechanisms((Kind.SYSTEM,), some, every, ()) == (b"LOGIN", b"PLAIN")
+
+
+def test_mechanisms_that_are_wished_for() -> None:
+    """A wish gets what serves some login, and nothing that serves none."""
+    some = frozenset((b"PLAIN", b"CRAM-MD5"))
+    wanted = (b"cram-md5", b"SCRAM-SHA-256")
+    assert policy.mechanisms((Kind.PASSWD, Kind.SYSTEM), some, frozenset(), wanted) == (b"CRAM-MD5",)
+    assert policy.mechanisms((Kind.SYSTEM,), some, frozenset(), wanted) == ()
+
+
+@pytest.mark.parametrize("line", [b"pam", b"passwd x", b"PASSWD", b"system y"])
+def test_lines_that_are_no_backend(line: bytes) -> None:
+    """A word that is none of ours, and arguments where none belong, are refused."""
+    with pytest.raises(Malformed):
+        policy.backends([line])
+
+
+# who may write from which address
+
+SENDERS = policy.senders([b"ann:sales@me.example", b"Ann: @Shop.example", b"relay:*"])
+
+
+ANN = LOGIN._replace(name=b"ann")
+
+
+def may_send(address: bytes, here: _Here, login: Login = ANN) -> Verdict:
+    def find(local: bytes) -> User:
+        who, _, ext = local.partition(b"-")
+        return User(who, 1001 if who == b"ann" else 1003, 1002, b"/home/" + who, b"-" if ext else b"", ext or who)
+
+    question = AskSender(login.name, login.uid, login.home, address)
+    return policy.may_send(RULES, SENDERS, question, find, here.has_mailbox).verdict
+
+
+@pytest.mark.parametrize(
+    ("address", "verdict"),
+    [
+        (b"ann@me.example", Verdict.YES),
+        (b"Ann@ME.example", Verdict.NO),  # users/assign decides about case; this directory has none
+        (b"ann-list@me.example", Verdict.YES),
+        (b"ann-nolist@me.example", Verdict.NO),
+        (b"bob@me.example", Verdict.NO),
+        (b"SALES@me.example", Verdict.YES),
+        (b"any@shop.EXAMPLE", Verdict.YES),
+        (b"any@sub.shop.example", Verdict.NO),
+        (b"any@notshop.example", Verdict.NO),
+        (b"ann@elsewhere.example", Verdict.NO),
+        (b"ann", Verdict.YES),
+        (b"", Verdict.YES),
+        (b"@me.example", Verdict.NO),
+        (b"x" * 2000 + b"@me.example", Verdict.NO),
+    ],
+)
+def test_senders(address: bytes, verdict: Verdict) -> None:
+    """An address is the login's if mail for it is, or by control/authsenders; the null sender is everybody's."""
+    assert may_send(address, _Here(b"ann", b"bob", b"list")) is verdict
+
+
+def test_whose_home_it_is() -> None:
+    """Virtual users share a uid: the home tells them apart."""
+    here = _Here(b"ann", b"bob")
+    assert may_send(b"bob@me.example", here, Login(b"x", 1003, 1002, b"/home/bob/", b"", b"bob@v")) is Verdict.YES
+    assert may_send(b"bob@me.example", here, Login(b"x", 1003, 1002, b"/home/carl", b"", b"carl@v")) is Verdict.NO
+    assert may_send(b"carl@v", here, Login(b"x", 1003, 1002, b"/home/carl", b"", b"carl@v")) is Verdict.YES
+    assert may_send(b"who@ever.example", here, LOGIN._replace(name=b"relay")) is Verdict.YES
+
+
+@pytest.mark.parametrize("line", [b"ann", b"ann:", b":a@b", b"ann:b"])
+def test_lines_of_authsenders(line: bytes) -> None:
+    """A line without a login, or without an address, is refused."""
+    with pytest.raises(Malformed):
+        policy.senders([line])
