@@ -16,7 +16,7 @@ from qm.disk.passwd import DIRECTORY, SECRET_MAX, Passwords
 from qm.errors import Temporary
 from qm.unix import privs
 from qm.unix.loop import Loop
-from qm.userd import policy
+from qm.userd import judges, policy
 from qm.userd.budget import Budget, Limits
 from qm.userd.policy import Backend, Kind
 from qm.userd.workers import NO, YES, Workers, check_record, enter_hashing
@@ -34,12 +34,13 @@ from qm.wire.userquery import (
     Refused,
     Scram,
     ScramAnswer,
+    unpack_login,
 )
 
 NAME: Final = b"qm-userd"
 CONTROLS: Final = (
     "authcachetime", "authfailaccount", "authfailaddress", "authfaildelay", "authfailtime", "authmechanisms",
-    "concurrencylogin", "logins",
+    "concurrencylogin", "logins", "timeoutlogin",
 )  # fmt: skip
 _WRONG: Final = Refused(b"wrong name or password")
 _CANNOT: Final = Later(b"cannot check passwords now")
@@ -64,7 +65,13 @@ class Logins:
         self._salt_key = passwdtext.salt_key(DIRECTORY)
         self._remembered = policy.Remembered(os.urandom(32))
         self._decoys: dict[Kind, bytes] = {}  # what an unknown name is checked against: the hash that was checked last
-        self._hashing = Workers(loop, NAME, enter_hashing, max(1, controls.number("concurrencylogin")))
+        most = max(1, controls.number("concurrencylogin"))
+        self._hashing = Workers(loop, NAME, enter_hashing, most)
+        self._judging = {
+            Kind.PAM: Workers(loop, NAME, judges.enter_judging, most),
+            Kind.PROGRAM: Workers(loop, NAME, judges.enter_judging, most),
+            Kind.OAUTHBEARER: Workers(loop, NAME, judges.enter_tokens, most),
+        }
         self._account_entry = _account_entry() if privs.is_root() else None
         self._backends = self._read_backends()
         self._budget = Budget(os.urandom(32), self._limits())
@@ -119,17 +126,21 @@ class Logins:
     def _ask(self, question: AskLogin, reply: Reply) -> LoginAnswer | None:
         """As `login`; raises Temporary."""
         if question.method is Method.PASSWORD:
-            return self._next(_Attempt(question, iter(self._backends), reply))
+            return self._next(_Attempt(question, self._lines(Kind.OAUTHBEARER, listed=False), reply))
+        if question.method is Method.OAUTHBEARER:
+            return self._next(_Attempt(question, self._lines(Kind.OAUTHBEARER, listed=True), reply))
         entry = self._entry(question.name)
         if question.method is Method.SCRAM_SHA_256:
             signature = policy.proven(entry, question.secret, question.challenge)
             return _named(entry, signature) if entry is not None and signature else _WRONG
         if question.method is Method.EXTERNAL:
             return _named(entry) if entry is not None and entry.secrets.external else _WRONG
-        if question.method is Method.OAUTHBEARER:
-            return _WRONG
         right = policy.digest(entry, question.method, question.secret, question.challenge)
         return _named(entry) if entry is not None and right else _WRONG
+
+    def _lines(self, kind: Kind, *, listed: bool) -> Iterator[Backend]:
+        """The lines of this kind, or all others."""
+        return iter([backend for backend in self._backends if (backend.kind is kind) == listed])
 
     def _entry(self, name: bytes) -> Entry | None:
         """The entry of users/passwd, if that counts; raises BadCdb."""
@@ -144,6 +155,10 @@ class Logins:
         question = attempt.question
         if backend.kind is Kind.PASSWD:
             return self._check(attempt, backend, self._passwords.lookup(question.name), saslprep.password)
+        if backend.kind in self._judging:
+            record = judges.job(question, backend.argv, self._controls.number("timeoutlogin"))
+            self._judging[backend.kind].give(record, lambda report: self._judged(attempt, backend, report))
+            return None
         find = self._account_entry
         entry = find(question.name) if find is not None and len(question.name) <= NAME_MAX else None
         return self._check(attempt, backend, entry, bytes)
@@ -184,6 +199,30 @@ class Logins:
             self._complain(report.decode("utf-8", "replace") if report else "a worker failed in a password check")
             attempt.reply(_CANNOT)
 
+    def _judged(self, attempt: _Attempt, backend: Backend, report: bytes | None) -> None:
+        """What a judge says."""
+        try:
+            answer = unpack_login(report) if report else Later(b"a worker failed, or took too long")
+            if isinstance(answer, Login) and backend.kind is Kind.OAUTHBEARER:
+                answer = self._known(answer.user)
+        except (Malformed, Temporary) as error:
+            answer = Later(str(error).encode("utf-8", "replace"))
+        if isinstance(answer, Login):
+            attempt.reply(answer)
+        elif isinstance(answer, Refused):
+            self._go_on(attempt)
+        else:
+            self._complain(f"{backend.kind.value.decode()}: {os.fsdecode(answer.why)}")
+            attempt.reply(_CANNOT)
+
+    def _known(self, name: bytes) -> LoginAnswer:
+        """Who *name*, whom a token names, is here; raises Temporary."""
+        entry = self._entry(name)
+        if entry is not None:
+            return _named(entry)
+        listed = {Kind.SYSTEM, Kind.PAM} & {backend.kind for backend in self._backends}
+        return _account_login(name) if listed and privs.is_root() else _WRONG
+
     def _go_on(self, attempt: _Attempt) -> None:
         try:
             answer = self._next(attempt)
@@ -200,11 +239,21 @@ class Logins:
 
     def close(self) -> None:
         """End the workers; checks that are not done are not answered."""
-        self._hashing.close()
+        for workers in (self._hashing, *self._judging.values()):
+            workers.close()
 
 
 def _named(entry: Entry, signature: bytes = b"") -> Login:
     return entry.login._replace(name=entry.name, signature=signature)
+
+
+def _account_login(name: bytes) -> LoginAnswer:
+    from qm.unix import accounts  # ctypes costs a megabyte
+
+    account = accounts.account(name)
+    if account is None or account.uid == 0:
+        return _WRONG
+    return Login(account.name, account.uid, account.gid, account.home, account.shell, account.name)
 
 
 def _account_entry() -> Callable[[bytes], Entry | None]:

@@ -4,10 +4,11 @@ Usage:   qm-userd
 Reads:   users/socket (questions), users/cdb, users/passwd.cdb, users/salt, .qmail files by name, the accounts and their
          passwords, control/{me,authcachetime,authfailaccount,authfailaddress,authfaildelay,authfailtime,
          authmechanisms,authsenders,concurrencylogin,concurrencyuserd,envnoathost,limitdomains,limitmessages,
-         limitrecipients,locals,logins,percenthack,roles,virtualdomains}
+         limitrecipients,locals,logins,percenthack,roles,timeoutlogin,virtualdomains}
 Env:     QMHOME, QMREADY (a descriptor that gets one byte when the socket listens)
 Writes:  users/socket (answers), users/userd.lock, users/salt (once), fd 2 (log)
-As:      root, or the owner of a private system; passwords are checked by workers that are qmailp
+As:      root, or the owner of a private system; passwords are checked by workers that are qmailp, or root where
+         control/logins names PAM or a program
 Exits:   0 after SIGTERM; 100 usage; 111 trouble, or another userd serves this home
 See:     qm-userd(8), docs/INTERNALS.md 1.7
 

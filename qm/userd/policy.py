@@ -83,6 +83,9 @@ class Kind(Enum):
 
     PASSWD = b"passwd"  # users/passwd.cdb
     SYSTEM = b"system"  # this machine's accounts
+    PAM = b"pam"  # service qm
+    PROGRAM = b"program"  # a checkpassword
+    OAUTHBEARER = b"oauthbearer"  # one that looks at tokens
 
 
 class Backend(NamedTuple):
@@ -103,9 +106,11 @@ def backends(lines: Iterable[bytes]) -> tuple[Backend, ...]:
         try:
             kind = Kind(word)
         except ValueError as error:
-            raise Malformed("not passwd or system") from error
-        if argv:
-            raise Malformed(f"{kind.value.decode()} has no arguments")
+            raise Malformed("not passwd, system, pam, program or oauthbearer") from error
+        if bool(argv) != (kind in (Kind.PROGRAM, Kind.OAUTHBEARER)):
+            raise Malformed(f"{kind.value.decode()}: a program is missing, or none belongs here")
+        if argv[:1] == [b"checkpassword"]:
+            raise Malformed("checkpassword asks userd; another's needs its path")
         found.append(Backend(kind, tuple(argv)))
     return tuple(found) or DEFAULT
 
@@ -175,13 +180,14 @@ def mechanisms(
 
     *some*, *every*: what users/passwd can serve for an entry, for each entry.
     """
-    can = {b"PLAIN", b"LOGIN"} if set(kinds) - {Kind.PASSWD} else set()
-    if Kind.PASSWD in kinds:
-        can |= some | {b"PLAIN", b"LOGIN"}
+    others = {Kind.SYSTEM, Kind.PAM, Kind.PROGRAM} & set(kinds)  # that want the password itself
+    can = {b"PLAIN", b"LOGIN"} if others else set()
+    can |= some | {b"PLAIN", b"LOGIN"} if Kind.PASSWD in kinds else set()
+    can |= {b"OAUTHBEARER"} if Kind.OAUTHBEARER in kinds else set()
     if wanted:
         return tuple(sorted(can & {name.upper() for name in wanted}))
-    everywhere = every if set(kinds) == {Kind.PASSWD} else frozenset()
-    return tuple(sorted(can & (everywhere | {b"PLAIN", b"LOGIN", b"EXTERNAL"})))
+    everywhere = frozenset() if others else every
+    return tuple(sorted(can & (everywhere | {b"PLAIN", b"LOGIN", b"EXTERNAL", b"OAUTHBEARER"})))
 
 
 class Remembered:

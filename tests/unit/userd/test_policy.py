@@ -241,7 +241,10 @@ def test_mechanisms_that_are_wished_for() -> None:
     assert policy.mechanisms((Kind.SYSTEM,), some, frozenset(), wanted) == ()
 
 
-@pytest.mark.parametrize("line", [b"pam", b"passwd x", b"PASSWD", b"system y"])
+@pytest.mark.parametrize(
+    "line",
+    [b"pam x", b"passwd x", b"PASSWD", b"system y", b"program", b"oauthbearer", b"program checkpassword true"],
+)
 def test_lines_that_are_no_backend(line: bytes) -> None:
     """A word that is none of ours, and arguments where none belong, are refused."""
     with pytest.raises(Malformed):
