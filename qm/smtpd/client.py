@@ -30,24 +30,25 @@ class Means(NamedTuple):
 
 class Client:
     def __init__(self, peer: Peer, rules: Rules, journal: log.Journal, means: Means) -> None:
-        self.peer = peer
-        self.hello = _NOBODY
         self.tls = means.tls
+        self._connected = peer
         self._rules = rules
         self._journal = journal
-        self._logins = None if means.store is None else Logins(means.store, rules, journal)
+        self._store = means.store
         self._submission = means.submission
+        self._begin(peer)
+
+    def _begin(self, peer: Peer) -> None:
+        self.peer = peer
+        self.hello = _NOBODY
+        self._logins = None if self._store is None else Logins(self._store, self._rules, self._journal)
         if peer.secured is not None:
-            self._note(peer.secured)
+            version, cipher, sni, *_ = peer.secured
+            self._journal.note(b"tls version=%b cipher=%b sni=%b", version, cipher, sni)
 
     def secure(self, secured: Secured) -> None:
-        """It is under TLS now, and what it said before is forgotten (RFC 3207 4.2)."""
-        self.peer = self.peer._replace(secured=secured)
-        self.hello = _NOBODY
-        self._note(secured)
-
-    def _note(self, secured: Secured) -> None:
-        self._journal.note(b"tls version=%b cipher=%b sni=%b", secured.version, secured.cipher, secured.sni)
+        """It is under TLS now, and what it said before is forgotten, a login too (RFC 3207 4.2)."""
+        self._begin(self._connected._replace(secured=secured))
 
     def offers(self) -> list[bytes]:
         """What EHLO tells this client and not every other."""

@@ -117,7 +117,8 @@ def judge_rcpt(rules: Rules, peer: Peer, more: Lookup, sender: bytes, recipient:
     if not domain and local.lower() == b"postmaster":  # RFC 5321 4.5.1
         return _take(b"postmaster", recipient + b"@" + rules.me)
     if peer.relay is not None:
-        return _take(b"RELAYCLIENT", recipient + peer.relay)
+        why = b"RELAYCLIENT" if peer.login is None else b"login:" + peer.login.name
+        return _take(why, recipient + peer.relay)
     if not domain:
         return Verdict(_NO_DOMAIN, b"no-domain")
     why = _who_says_ours(rules, more, domain)
