@@ -128,6 +128,7 @@ class Logins:
         self._journal.note(
             b"login name=%b method=%b from=%b code=%b why=%b", exchange.name, method, peer.ip, b"%d" % reply.code, why
         )
+        self._journal.due = True
         if isinstance(end, Refusal) and end.delay_s:
             self._journal.write()  # whoever watches for guesses sees them now
             line.linger(min(end.delay_s, DELAY_MAX_S))
