@@ -30,7 +30,7 @@ from qm.smtpd.rehearsal import rehearse
 from qm.smtpd.rules import CONTROLS, Peer, Rules, peer, rules
 from qm.smtpd.session import Session
 from qm.smtpd.submission import Submission
-from qm.unix import chain, log, privs
+from qm.unix import chain, confine, log, privs
 from qm.unix.channel import Channel, Gone
 from qm.unix.program import Argv, Env, Usage, program
 from qm.unix.queueclient import QueueClient
@@ -117,6 +117,7 @@ class Smtpd:
 def _drop() -> None:
     if privs.is_root():  # started without -u: what reads the network is never root
         privs.become(privs.role("qmaild"))
+    confine.gain_nothing()
 
 
 def warm(argv: Argv, env: Env) -> Callable[[Env], int]:
