@@ -22,7 +22,7 @@ from typing import Final
 
 from qm import errors
 from qm.disk.control import BadControl, Controls
-from qm.unix import log, privs
+from qm.unix import confine, log, privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, Usage, program, ready
 
@@ -194,6 +194,7 @@ def main(argv: Argv, env: Env) -> int:
         raise Usage("usage: qm-log directory")
     directory = Directory(argv[1])
     privs.become(privs.role("qmaill"))
+    confine.gain_nothing()
     logger = _Logger(Loop(), directory)
     logger.configure()
     ready(env)

@@ -24,6 +24,7 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--security", action="store_true", help="what is seen goes into docs/SECURITY.md")
     parser.addoption("--all", action="store_true", help="what would be skipped for a missing program fails")
 
 

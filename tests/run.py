@@ -15,11 +15,12 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 BIN: Final = ROOT / ".venv" / "bin"
 PYTHON: Final = str(BIN / "python")
-USAGE: Final = """usage: bin/test [--fast | --all | PYTEST-ARGUMENT...]
+USAGE: Final = """usage: bin/test [--fast | --all | --security | PYTEST-ARGUMENT...]
 
 Without an argument: lint, types, import contracts, then all tests; those that need a program which is not here are
 skipped and named.
   --fast   lint, types, contracts, unit and house tests only
+  --security   write what processes are, and what they could do, into docs/SECURITY.md (as root)
   --all    a test that would be skipped for a missing program fails
 With a path, or other arguments of pytest: these tests only."""
 CHECKS: Final = {
@@ -28,6 +29,7 @@ CHECKS: Final = {
     "contracts": [str(BIN / "lint-imports"), "--no-logo"],
 }
 WORKERS_MAX: Final = 4
+OBSERVERS: Final = ("tests/black/test_privileges.py", "tests/black/test_hostile.py")  # write docs/SECURITY.md
 
 
 def _run_checks() -> list[str]:
@@ -58,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE)
         return 0
     failed = []
+    if list(argv) == ["--security"]:
+        argv = [*OBSERVERS, *argv]
     if argv and list(argv) not in (["--fast"], ["--all"]):
         code = _pytest(argv, 1)
     else:

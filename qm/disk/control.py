@@ -58,6 +58,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("concurrencylogin", N, 4, "userd", "Passwords that are checked at once; read at start.", "checks"),
         Control("concurrencyqueue", N, 120, "queued", "Messages that are taken in at once.", "connections"),
         Control("concurrencyremote", N, 20, "send, rspawn", "Remote deliveries at once; 0 holds them.", "deliveries"),
+        Control("concurrencytls", N, 400, "tlsd", "Sessions under TLS at once; read at start.", "sessions"),
         Control("concurrencyuserd", N, 400, "userd", "Programs that are connected to it at once.", "connections"),
         Control("databytes", N, 52428800, "smtpd", "Largest message; 0: no limit.", "bytes"),
         Control("defaultdomain", L, ME, "inject, smtpd", "Domain for hosts without a dot."),
@@ -116,7 +117,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("timeoutprogram", N, 86400, "local", "How long a program of a .qmail file may run.", "s"),
         Control("timeoutrcpt", N, 300, "remote", "How long it may take to answer RCPT.", "s"),
         Control("timeoutremote", N, 1200, "remote", "An upper bound of all these but timeoutconnect.", "s"),
-        Control("timeouttls", N, 60, "smtpd", "How long a TLS handshake may take.", "s"),
+        Control("timeouttls", N, 60, "smtpd, popup, tls", "How long a TLS handshake may take.", "s"),
         Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
         Control("virtualdomains", T, None, "send, userd", "Whose: domain:user, user@domain:user, .domain:user, :user."),
     )

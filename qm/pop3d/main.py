@@ -20,7 +20,7 @@ from typing import Final
 from qm import errors
 from qm.disk import maildrop
 from qm.pop3d.session import Session
-from qm.unix import log, privs
+from qm.unix import confine, log, privs
 from qm.unix.channel import Channel, Gone
 from qm.unix.program import Argv, Env, program
 
@@ -76,6 +76,7 @@ def main(argv: Argv, env: Env) -> int:
     if privs.is_root():
         log.fatal(NAME, "refusing to serve as root")
         return REFUSED
+    confine.gain_nothing()
     channel = Channel(0, 1, _timeout_s(env))
     try:
         drop, lock = _open(argv)

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 from qm import errors
 from qm.popup.speaker import Talk, converse
-from qm.unix import chain, fds, log, privs, worker
+from qm.unix import chain, confine, fds, log, privs, worker
 from qm.unix.program import Env, unforeseen
 from qm.wire.pop3auth import RECORD_MAX, Login, checkpassword_record, unpack_login
 from qm.wire.record import Malformed, pack
@@ -109,6 +109,7 @@ def _speak(channel: socket.socket, ids: privs.Ids) -> NoReturn:
 
     try:
         privs.become(ids)
+        confine.gain_nothing()
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)

@@ -23,7 +23,7 @@ from qm.disk.control import Controls
 from qm.queue import policy
 from qm.queue.doorman import CONTROLS, Doorman
 from qm.queue.session import NAME
-from qm.unix import log, privs
+from qm.unix import confine, log, privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, program, ready
 
@@ -36,6 +36,7 @@ def _become_owner() -> policy.Rules:
     owner = privs.role("qmailq")
     alias, qmaild, qmails = (privs.role(name).uid for name in ("alias", "qmaild", "qmails"))
     privs.become(owner)
+    confine.gain_nothing()
     os.umask(queue.UMASK)
     return policy.rules(owner.uid, alias, qmaild, qmails)
 

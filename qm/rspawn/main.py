@@ -20,7 +20,7 @@ from qm import errors
 from qm.disk.control import Controls
 from qm.rspawn import door, foreign
 from qm.rspawn.session import CONTROLS, Spawner
-from qm.unix import chain, privs
+from qm.unix import chain, confine, privs
 from qm.unix.program import Argv, Env, Usage, program, ready
 
 NAME: Final = b"qm-rspawn"
@@ -39,6 +39,7 @@ def main(argv: Argv, env: Env) -> int:
         remote = chain.entrance(b"qm-remote")  # imports what workers need, while we may still read it
         privs.become(privs.role("qmailr"))
         entrance = remote()
+    confine.gain_nothing()
     spawner = Spawner(socket.socket(fileno=os.dup(0)), entrance, Controls(CONTROLS), listener)
     ready(env)
     spawner.run()

@@ -23,7 +23,7 @@ from qm.disk import queue
 from qm.disk.control import Controls
 from qm.send.logbook import Logbook
 from qm.send.session import CONTROLS, Sender
-from qm.unix import privs
+from qm.unix import confine, privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, program, ready
 
@@ -37,6 +37,7 @@ def _many_descriptors() -> None:
 @program()
 def main(argv: Argv, env: Env) -> int:
     privs.become(privs.role("qmails"))
+    confine.gain_nothing()
     os.umask(0o027)
     _many_descriptors()
     controls = Controls(CONTROLS)

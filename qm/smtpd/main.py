@@ -29,8 +29,9 @@ from qm.smtpd.login import Store
 from qm.smtpd.rehearsal import rehearse
 from qm.smtpd.rules import CONTROLS, Peer, Rules, peer, rules
 from qm.smtpd.session import Session
+from qm.smtpd.starttls import Tlsd
 from qm.smtpd.submission import Submission
-from qm.unix import chain, log, privs
+from qm.unix import chain, confine, log, privs
 from qm.unix.channel import Channel, Gone
 from qm.unix.program import Argv, Env, Usage, program
 from qm.unix.queueclient import QueueClient
@@ -56,6 +57,7 @@ class Smtpd:
         self._more = Cdb("control/morercpthosts.cdb")
         self._queue = QueueClient()
         self._users = Known(users)
+        self._tls = Tlsd()
         self._controls: Controls | None = None
         self._rules: Rules | None = None
         try:
@@ -111,12 +113,13 @@ class Smtpd:
         if peer.submission:
             assert self._controls is not None
             submission = Submission(qualify.hosts(self._controls, {}), self._store, rules.me)
-        return Means(None, self._store if peer.auth else None, submission)
+        return Means(self._tls, self._store if peer.auth else None, submission)
 
 
 def _drop() -> None:
     if privs.is_root():  # started without -u: what reads the network is never root
         privs.become(privs.role("qmaild"))
+    confine.gain_nothing()
 
 
 def warm(argv: Argv, env: Env) -> Callable[[Env], int]:

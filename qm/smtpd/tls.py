@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
+from qm.wire.record import Malformed
+from qm.wire.tlsjob import read_bindings
+
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
@@ -37,9 +40,14 @@ class Starter(Protocol):
 
 def secured_by(env: Mapping[bytes, bytes]) -> Secured:
     """What qm-tls has put into the environment."""
+    try:
+        bindings = dict(read_bindings(env.get(b"TLSBINDINGS", b"")))
+    except Malformed:
+        bindings = {}  # it is not from qm-tls; SCRAM does without
     return Secured(
         env.get(b"SSL_PROTOCOL", b""),
         env.get(b"SSL_CIPHER", b""),
         env.get(b"SSL_TLS_SNI", b""),
         env.get(b"SSL_CLIENT_S_DN", b""),
+        bindings,
     )

@@ -16,7 +16,7 @@ from qm.errors import Temporary
 from qm.tcpserver import ident
 from qm.tcpserver.options import Options
 from qm.tcpserver.policy import Address, Names
-from qm.unix import fds, privs
+from qm.unix import confine, fds, privs
 from qm.unix.program import unforeseen
 from qm.wire.record import Malformed, pack, unpack
 
@@ -85,6 +85,7 @@ class Lookups:
         try:
             fds.close_from(3, {writer})
             privs.become(_asker())
+            confine.gain_nothing()
             os.write(writer, pack(*(text or b"" for text in self._ask(local, remote))))
         except BaseException as error:  # a forked child must never run on in its parent's frames
             unforeseen(b"tcpserver", error)

@@ -12,8 +12,7 @@ from typing import Final, NamedTuple
 
 from qm.errors import Temporary
 
-ROLES: Final = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails")
-_PR_SET_NO_NEW_PRIVS: Final = 38
+ROLES: Final = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "qmailt")
 
 
 class Ids(NamedTuple):
@@ -103,13 +102,6 @@ def join(gid: int) -> None:
         os.setresgid(gid, gid, gid)
     except OSError as error:
         raise Temporary("cannot change group", detail=f"gid {gid}: {error.strerror}") from error
-
-
-def no_new_privs() -> None:
-    """From here on no exec gives privileges (set-user-ID bits, file capabilities)."""
-    from ctypes import CDLL  # costs a megabyte; only who needs it pays
-
-    CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def account(uid: int) -> str:

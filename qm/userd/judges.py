@@ -55,7 +55,6 @@ def enter_judging(key: None) -> Work:
 def enter_tokens(key: None) -> Work:
     """In the fresh worker: a token needs no right of anybody to be looked at."""
     privs.become(privs.role("qmailp"))
-    privs.no_new_privs()
     return _work
 
 

@@ -72,7 +72,6 @@ def enter_hashing(key: None) -> Work:
     with suppress(Temporary):  # then the checks that need it say so
         accounts.libcrypt()
     privs.become(privs.role("qmailp"))
-    privs.no_new_privs()
 
     def work(record: bytes, descriptors: object) -> bytes:
         hash_, decoy, salt, iterations, keys, secret = unpack(record, 6)
