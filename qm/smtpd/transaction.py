@@ -82,24 +82,16 @@ class Transaction:
             self.drop()
             return Verdict(TOO_BIG, b"databytes")
         self._hops.feed(text)
+        return self._pass_on(text)
+
+    def _pass_on(self, text: bytes | None) -> Verdict | None:
+        """Put *text*, or what the editor has kept back when that is None, into the queue; a verdict as for `write`."""
+        assert self._message is not None
         try:
             if self._editor is not None:
-                text = self._editor.feed(text)
-            self._message.write(text)
-        except QmError as error:
-            self.drop()
-            return failure(error)
-        except Unfit as error:
-            self.drop()
-            return Verdict(error.reply, error.why)
-        return None
-
-    def _finish(self) -> Verdict | None:
-        """Write what the editor has kept back; gives a verdict when the message is lost by it, and dropped."""
-        assert self._message is not None
-        assert self._editor is not None
-        try:
-            self._message.write(self._editor.end())
+                text = self._editor.end() if text is None else self._editor.feed(text)
+            if text:
+                self._message.write(text)
         except QmError as error:
             self.drop()
             return failure(error)
@@ -115,7 +107,7 @@ class Transaction:
         if looping is not None:
             self.drop()
             return looping
-        if self._editor is not None and (lost := self._finish()) is not None:
+        if self._editor is not None and (lost := self._pass_on(None)) is not None:
             return lost
         sender, _, eight_bit, smtputf8, ret, envid, *_ = self.mail
         envelope = Envelope(sender, tuple(self.recipients), client, protocol, eight_bit, smtputf8, ret, envid)
