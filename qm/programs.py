@@ -59,6 +59,8 @@ PROGRAMS: Final[dict[str, str]] = {
     "qm-supervise": "qm.supervise.main",
     "qm-tcpok": "qm.tcpok",
     "qm-tcpto": "qm.tcpto",
+    "qm-tls": "qm.tls",
+    "qm-tlsd": "qm.tlsd.main",
     "qm-userd": "qm.userd.main",
     "qm-vacation": "qm.vacation.main",
     "qreceipt": "qm.qreceipt",
@@ -72,7 +74,8 @@ PROGRAMS: Final[dict[str, str]] = {
 }
 
 # What a running system is made of: its supervisor imports these once and forks, so that all share their memory.  The
-# larger that is, the dearer is each fork; so qm-rspawn, which alone needs dnspython, imports for itself.
+# larger that is, the dearer is each fork; so qm-rspawn, which alone needs dnspython, and qm-tlsd, which alone needs
+# ssl, import for themselves.
 RESIDENT: Final = (
     "checkpassword",
     "qm-local",
@@ -84,6 +87,7 @@ RESIDENT: Final = (
     "qm-send",
     "qm-smtpd",
     "qm-start",
+    "qm-tls",
     "qm-userd",
     "tcpserver",
 )

@@ -24,6 +24,7 @@ _TEXTS: Final = {
     "qmailq": "qm queue",
     "qmailr": "qm remote deliveries",
     "qmails": "qm send",
+    "qmailt": "qm TLS",
 }
 _NO_SHELL: Final = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
 

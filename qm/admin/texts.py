@@ -37,6 +37,7 @@ def services(host: str, names: Names) -> str:
     return (
         "# What rc start runs, a line each: NAME: COMMAND LINE.  Change it, then rc restart.\n"
         "start: qm-start ./Maildir/\n"
+        "tls: qm-tlsd\n"
         f"smtp: tcpserver -v -H -R -l {host} -b 128 -c 100 -x tcp.smtp.cdb -u {smtpd[0]} -g {smtpd[1]} 0 25 qm-smtpd\n"
         "# Passwords come in clear text here: for this machine only.  0 instead of 127.0.0.1 is for everybody.\n"
         f"pop3: tcpserver -v -H -R -l {host} -b 128 -c 40 127.0.0.1 110"

@@ -23,10 +23,10 @@ from qm.disk.control import Controls
 from qm.errors import OK, Permanent
 from qm.inject.options import options
 from qm.inject.policy import Composer, Mail, Moment
-from qm.inject.rewrite import CONTROLS, hosts
 from qm.unix import log, postbox, standard
 from qm.unix.program import Argv, Env, program
 from qm.wire.address import quote
+from qm.wire.qualify import CONTROLS, hosts
 from qm.wire.rfc822 import HEADER_MAX, Field, HeaderReader, HeaderTooLong, lines_ended
 
 _NAME: Final = b"qm-inject"

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 from qm.errors import Permanent
 from qm.inject import options as opt
 from qm.inject.options import Options
-from qm.inject.rewrite import Hosts, host_tokens, rewriter
 from qm.wire import date
 from qm.wire.envelope import Envelope, Recipient
+from qm.wire.qualify import Hosts, host_tokens, rewriter
 from qm.wire.rfc822 import Field
 from qm.wire.rfc822address import AddressList, single
 from qm.wire.rfc822token import AT, Token, Unparsable, comment, quoted, tokenise, unparse, value, written

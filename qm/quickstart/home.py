@@ -19,18 +19,25 @@ from qm.unix import privs
 from qm.unix.privs import Ids
 from qm.wire.userquery import Login
 
-# Debian's registry of uids has these for qmail (base-passwd's README); 64010 is its group qmail, which shares the queue
-_ROLES: Final = {"alias": 0, "qmaild": 1, "qmails": 2, "qmailr": 3, "qmailq": 5, "qmaill": 6, "qmailp": 7}
+# Debian's registry of uids has these for qmail (base-passwd's README), but for qmailt; 64010 is its group qmail, which
+# shares the queue
+_ROLES: Final = {"alias": 0, "qmaild": 1, "qmails": 2, "qmailr": 3, "qmailq": 5, "qmaill": 6, "qmailp": 7, "qmailt": 8}
 _QUEUE_GROUP: Final = 0
 _ALIAS_GROUP: Final = 4
 _BASES: Final = (64010, *range(60600, 60700, 10))
 # a range that neither Debian (policy 9.2.2) nor systemd (its UIDS-GIDS document) uses
 _MAILBOX_IDS: Final = range(60700, 61184)
+CERTIFICATE: Final = "control/servercert.pem"
 
 
 class Ports(NamedTuple):
-    smtp: int
-    pop3: int
+    """By the names of the services; 0: any."""
+
+    smtp: int = 0
+    pop3: int = 0
+    submit: int = 0
+    submits: int = 0
+    pop3s: int = 0
 
 
 def _taken() -> set[int]:
@@ -41,7 +48,7 @@ def _taken() -> set[int]:
 def roles() -> str:
     """The lines of control/roles: numbers that no account has."""
     taken = _taken()
-    base = next((base for base in _BASES if taken.isdisjoint(range(base, base + 8))), None)
+    base = next((base for base in _BASES if taken.isdisjoint(range(base, base + len(_ROLES) + 1))), None)
     if base is None:
         raise OSError(0, "no free numbers for the roles", "control/roles")
     groups = {**_ROLES, "qmailq": _QUEUE_GROUP, "qmails": _QUEUE_GROUP, "alias": _ALIAS_GROUP}
@@ -90,6 +97,7 @@ def make(root: str, home: str, domain: str, postmaster: str) -> None:
     _write_new("control/locals", f"# Domains whose mail is delivered here.\n{domain}\n")
     _write_new("control/rcpthosts", f"# Domains that mail is taken for, from everywhere.\n{domain}\n")
     _write_new("alias/.qmail-root", f"# The administrator's mail.\n&{postmaster}\n")
+    make_certificate(domain)
     for folder in ("control", "alias"):
         _copy_shipped(os.path.join(root, folder))
     write("rc", rc_script(root), 0o755)
@@ -106,16 +114,30 @@ def rc_script(root: str) -> str:
     )
 
 
+def make_certificate(domain: str) -> None:
+    """One that nobody vouches for, unless there is one.  Raises Temporary."""
+    if not os.path.lexists(CERTIFICATE):
+        from qm.disk import selfsigned  # half of quickstart's time, and only once in a home's life
+
+        selfsigned.make(CERTIFICATE, [domain, "localhost"])
+
+
 def services(ports: Ports, domain: str, host: str = "127.0.0.1") -> str:
     """The services file; as root, smtpd has its role, and popup takes its own once it is connected."""
     smtpd = privs.role("qmaild")
     drop = f" -u {smtpd.uid} -g {smtpd.gid}" if privs.is_root() else ""
+    smtp = f"tcpserver -H -R -l {domain} -b 128 -c 100{drop} {host}"
+    pop3 = f"tcpserver -H -R -l {domain} -b 128 -c 40 {host}"
+    popup = f"qm-popup {domain} checkpassword qm-pop3d Maildir"
     return (
         "# What rc start runs, a line each: NAME: COMMAND LINE.  Change it, then rc restart.\n"
         "start: qm-start ./Maildir/\n"
-        f"smtp: tcpserver -H -R -l {domain} -b 128 -c 100{drop} {host} {ports.smtp} qm-smtpd\n"
-        f"pop3: tcpserver -H -R -l {domain} -b 128 -c 40 {host} {ports.pop3}"
-        f" qm-popup {domain} checkpassword qm-pop3d Maildir\n"
+        "tls: qm-tlsd\n"
+        f"smtp: {smtp} {ports.smtp} qm-smtpd\n"
+        f"submit: SUBMISSION= FORCETLS= {smtp} {ports.submit} qm-smtpd\n"
+        f"submits: SUBMISSION= {smtp} {ports.submits} qm-tls smtp qm-smtpd\n"
+        f"pop3: {pop3} {ports.pop3} {popup}\n"
+        f"pop3s: {pop3} {ports.pop3s} qm-tls pop3 {popup}\n"
     )
 
 

@@ -1,6 +1,7 @@
 """quickstart: make a private mail system, start it, show that a message goes in and comes out.
 
-Usage:   bin/quickstart [--home DIR] [--smtp PORT] [--pop3 PORT] [--user NAME:PASSWORD] [--domain D]
+Usage:   bin/quickstart [--home DIR] [--smtp PORT] [--pop3 PORT] [--submit PORT] [--submits PORT] [--pop3s PORT]
+         [--user NAME:PASSWORD] [--domain D]
 Reads:   DIR/services, DIR/login
 Writes:  everything below DIR
 As:      root, or whoever tries it
@@ -22,10 +23,17 @@ from qm.errors import QmError
 from qm.quickstart import demo, home
 from qm.quickstart.demo import HOST, Login, NoDemonstration
 from qm.quickstart.home import Ports
-from qm.quickstart.running import Failed, start
+from qm.quickstart.running import DEFAULT, Failed, start
 from qm.unix import privs
 
 LOGIN: Final = "login"  # the last mailbox and its password, for the next run; its owner's alone
+_PORTS: Final = {
+    "smtp": "SMTP port",
+    "pop3": "POP3 port",
+    "submit": "port for SMTP of mail programs, with STARTTLS",
+    "submits": "port for the same, with TLS from the first byte",
+    "pop3s": "port for POP3 with TLS from the first byte",
+}
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,30}")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
@@ -53,8 +61,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     about = "Make a private mail system, start it on 127.0.0.1, and show that it works."
     parser = argparse.ArgumentParser(prog="bin/quickstart", description=about)
     parser.add_argument("--home", metavar="DIR", default="var", help="where everything lies (default: ./var)")
-    parser.add_argument("--smtp", metavar="PORT", type=_port, help="SMTP port; 0: any (default: 2525)")
-    parser.add_argument("--pop3", metavar="PORT", type=_port, help="POP3 port; 0: any (default: 2110)")
+    for name, text in _PORTS.items():
+        usual = getattr(DEFAULT, name)
+        parser.add_argument(f"--{name}", metavar="PORT", type=_port, help=f"{text}; 0: any (default: {usual})")
     parser.add_argument("--user", metavar="NAME:PASSWORD", type=_login, help="mailbox (default: demo, random password)")
     parser.add_argument("--domain", metavar="D", type=_domain, help="mail domain (default: qm.example)")
     return parser.parse_args(argv)
@@ -97,15 +106,17 @@ def _prepare(root: str, options: argparse.Namespace) -> tuple[Login, str]:
 def _show(message: str, login: Login, ports: Ports, given_home: str) -> None:
     print("\n".join(["", *(f"    {line}" for line in message.splitlines()), ""]))
     print(f"It runs, and goes on running.  Its log: {given_home}/log/current.  To stop it: {given_home}/rc stop")
-    print(f"In a mail program, without encryption (the password is also in {given_home}/{LOGIN}):")
-    print(f"    incoming POP3  {HOST} port {ports.pop3}   user {login.name}   password {login.password}")
-    print(f"    outgoing SMTP  {HOST} port {ports.smtp}   for its own mailboxes")
+    print(f"In a mail program (the password is also in {given_home}/{LOGIN}; no authority knows the certificate):")
+    print(f"    incoming POP3  {HOST} port {ports.pop3s} SSL/TLS   user {login.name}   password {login.password}")
+    print(f"    outgoing SMTP  {HOST} port {ports.submits} SSL/TLS   or {ports.submit} STARTTLS; the same login")
+    print("Without encryption, and for its own mailboxes only:")
+    print(f"    incoming POP3  {HOST} port {ports.pop3}   outgoing SMTP  {HOST} port {ports.smtp}")
 
 
 def _run(root: str, options: argparse.Namespace) -> None:
     login, domain = _prepare(root, options)
     print(f"mail system for {domain} in {os.getcwd()}", flush=True)
-    ports, ran = start({"smtp": options.smtp, "pop3": options.pop3}, domain)
+    ports, ran = start({name: getattr(options, name) for name in _PORTS}, domain)
     state = "runs already" if ran else "started"
     print(f"{state}: SMTP on {HOST}:{ports.smtp}, POP3 on {HOST}:{ports.pop3}", flush=True)
     address = f"{login.name}@{domain}"

@@ -13,8 +13,8 @@ from qm.supervise import LOCK, status
 from qm.unix import owner
 
 SERVICES: Final = "services"
-DEFAULT: Final = Ports(2525, 2110)
-_PORT: Final = r"(?m)^({}: tcpserver .*? 127\.0\.0\.1 )(\d+)( qm-)"
+DEFAULT: Final = Ports(2525, 2110, 2587, 2465, 2995)
+_PORT: Final = r"(?m)^({}: (?:[A-Z]+=\S* )*tcpserver .*? 127\.0\.0\.1 )(\d+)( qm-)"
 
 
 class Failed(Exception):
@@ -63,9 +63,12 @@ def _rc(command: str) -> tuple[int, str]:
 def _ports() -> Ports:
     found = {row.name: row.text for row in status.read()}
     try:
-        return Ports(int(found["smtp"]), int(found["pop3"]))
+        needed = {name: int(found[name]) for name in ("smtp", "pop3")}
     except (KeyError, ValueError) as error:
         raise Failed("the suite that runs has no services smtp and pop3; rc status tells what it has") from error
+    return Ports(
+        **{name: int(text) for name, text in found.items() if name in Ports._fields and text.isdigit()} | needed
+    )
 
 
 def _why() -> str:

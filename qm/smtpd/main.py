@@ -1,10 +1,14 @@
 """smtpd: receive mail by SMTP on descriptors 0 and 1.
 
-Reads:   fd 0 (peer), control/{me,badmailfrom,databytes,localiphost,maxcommands,maxerrors,maxhops,maxline,
-         maxrecipients,rcpthosts,smtpgreeting,timeoutdata,timeoutsmtpd}, control/morercpthosts.cdb
-Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, RELAYCLIENT, DATABYTES, NOUSERCHECK
+Usage:   qm-smtpd [hostname checkpassword subprogram [arg ...]]
+Reads:   fd 0 (peer), control/{me,authclear,badmailfrom,databytes,defaultdomain,defaulthost,hideclient,idhost,
+         localiphost,maxcommands,maxerrors,maxhops,maxline,maxrecipients,plusdomain,rcpthosts,smtpgreeting,timeoutdata,
+         timeoutsmtpd,timeouttls}, control/morercpthosts.cdb
+Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, RELAYCLIENT, DATABYTES, NOUSERCHECK, SUBMISSION,
+         FORCETLS, SSL_PROTOCOL, SSL_CIPHER, SSL_TLS_SNI, SSL_CLIENT_S_DN, TLSBINDINGS (of qm-tls)
 Writes:  fd 1 (peer), fd 2 (log)
-Asks:    queue, once per message; userd, once per recipient
+Asks:    queue, once per message; userd, once per recipient, login and address of a submitted message; tlsd, once per
+         STARTTLS; a checkpassword that is not ours, if one is named
 As:      qmaild; needs no file that it can write
 Exits:   0 talked to the end; 111 peer gone, bad controls or a bug of ours
 See:     qm-smtpd(8), RFC 5321, docs/SECURITY.md
@@ -18,16 +22,21 @@ from qm import errors
 from qm.disk.cdb import Cdb
 from qm.disk.control import Controls
 from qm.errors import Temporary
-from qm.smtpd import policy
+from qm.smtpd.client import Means
+from qm.smtpd.foreign import Checkpassword
 from qm.smtpd.known import Known
-from qm.smtpd.policy import Rules
+from qm.smtpd.login import Store
 from qm.smtpd.rehearsal import rehearse
+from qm.smtpd.rules import CONTROLS, Peer, Rules, peer, rules
 from qm.smtpd.session import Session
-from qm.unix import confine, log, privs
+from qm.smtpd.starttls import Tlsd
+from qm.smtpd.submission import Submission
+from qm.unix import chain, confine, log, privs
 from qm.unix.channel import Channel, Gone
-from qm.unix.program import Argv, Env, program
+from qm.unix.program import Argv, Env, Usage, program
 from qm.unix.queueclient import QueueClient
 from qm.unix.userclient import UserClient
+from qm.wire import qualify
 from qm.wire.smtpreply import Reply
 
 _NAME: Final = b"qm-smtpd"
@@ -38,10 +47,17 @@ _UNAVAILABLE: Final = Reply(421, b"4.3.0", b"out of order, please try again late
 class Smtpd:
     """What one worker keeps between its sessions: control files, cdb, and its connections to queue and userd."""
 
-    def __init__(self) -> None:
+    def __init__(self, argv: Argv, env: Env) -> None:
+        """Raises Usage."""
+        if 1 < len(argv) < 4:
+            raise Usage("usage: qm-smtpd [hostname checkpassword subprogram [arg ...]]")
+        users = UserClient()
+        self._host = argv[1] if argv[1:] else b""  # of AUTH; empty: there is none without SUBMISSION
+        self._store: Store = Checkpassword(argv[2:], env) if argv[1:] and not chain.is_ours(argv[2]) else users
         self._more = Cdb("control/morercpthosts.cdb")
         self._queue = QueueClient()
-        self._users = Known(UserClient())
+        self._users = Known(users)
+        self._tls = Tlsd()
         self._controls: Controls | None = None
         self._rules: Rules | None = None
         try:
@@ -55,13 +71,13 @@ class Smtpd:
         Raises Temporary if there are none.
         """
         if self._controls is None:
-            self._controls = Controls(policy.CONTROLS)
+            self._controls = Controls(CONTROLS)
             changed = True
         else:
             changed = self._controls.refresh(lambda text: log.warning(_NAME, text))
         if changed or self._rules is None:
             try:
-                self._rules = policy.rules(self._controls)
+                self._rules = rules(self._controls, self._host)
             except Temporary as error:
                 if self._rules is None:
                     raise
@@ -80,14 +96,24 @@ class Smtpd:
     def serve(self, env: Env) -> int:
         """One session on descriptors 0 and 1."""
         try:
-            rules = self._refresh()
+            now = self._refresh()
+            whom = peer(env, auth=bool(self._host))
+            means = self._means(now, whom)
         except Temporary as error:
             log.fatal(_NAME, str(error))
             with suppress(Gone):
                 Channel(0, 1, _REFUSE_S).write(_UNAVAILABLE.encode())
             return errors.TEMPORARY
-        channel = Channel(0, 1, rules.command_s)
-        return Session(channel, rules, policy.peer(env), self._in_more, self._queue, self._users).run()
+        channel = Channel(0, 1, now.command_s)
+        return Session(channel, now, whom, self._in_more, self._queue, self._users, means=means).run()
+
+    def _means(self, rules: Rules, peer: Peer) -> Means:
+        """Raises Temporary."""
+        submission = None
+        if peer.submission:
+            assert self._controls is not None
+            submission = Submission(qualify.hosts(self._controls, {}), self._store, rules.me)
+        return Means(self._tls, self._store if peer.auth else None, submission)
 
 
 def _drop() -> None:
@@ -98,7 +124,7 @@ def _drop() -> None:
 
 def warm(argv: Argv, env: Env) -> Callable[[Env], int]:
     _drop()
-    smtpd = Smtpd()
+    smtpd = Smtpd(argv, env)
     smtpd.rehearse()
     return smtpd.serve
 
@@ -106,4 +132,4 @@ def warm(argv: Argv, env: Env) -> Callable[[Env], int]:
 @program()
 def main(argv: Argv, env: Env) -> int:
     _drop()
-    return Smtpd().serve(env)
+    return Smtpd(argv, env).serve(env)

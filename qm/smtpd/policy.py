@@ -4,31 +4,15 @@ Each verdict knows its reply and its reason; the reason names the control file, 
 """
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
 
-from qm.wire import address, smtp
+from qm.smtpd.rules import Peer, Rules, size_limit
+from qm.wire import address
 from qm.wire.envelope import ADDRESS_MAX
 from qm.wire.smtpevent import Mail
 from qm.wire.smtpreply import RECIPIENT_OK, SENDER_OK, TOO_BIG, TROUBLE, Reply
-
-# What `rules` reads
-CONTROLS: Final = (
-    "badmailfrom",
-    "databytes",
-    "localiphost",
-    "maxcommands",
-    "maxerrors",
-    "maxhops",
-    "maxline",
-    "maxrecipients",
-    "rcpthosts",
-    "smtpgreeting",
-    "timeoutdata",
-    "timeoutsmtpd",
-)
-LINE_MIN: Final = 512  # bytes; RFC 5321 4.5.3.1.4: a shorter command line must not be refused
-ENV_MAX: Final = 255  # bytes of a variable that goes into Received and the log
+from qm.wire.smtpstate import BEFORE_AUTH, BEFORE_TLS, Bar
 
 Lookup = Callable[[bytes], bool]  # whether morercpthosts.cdb has a key; may raise Temporary
 
@@ -39,45 +23,8 @@ _TOO_LONG: Final = Reply(553, b"5.1.3", b"address too long")
 _NO_MAILBOX: Final = Reply(550, b"5.1.1", b"no such mailbox here")
 _TOO_MANY: Final = Reply(452, b"4.5.3", b"too many recipients; send the message again for the rest")
 _FAR_TOO_MANY: Final = Reply(552, b"5.5.3", b"too many recipients")
+_UNKNOWN_PARAMETER: Final = Reply(555, b"5.5.4", b"unknown parameter")
 _LOOP: Final = Reply(554, b"5.4.6", b"too many hops, this message is looping")
-
-
-class Source(Protocol):
-    """The control files, as qm.disk.control.Controls has them."""
-
-    def me(self) -> bytes: ...
-
-    def line(self, name: str) -> bytes: ...
-
-    def lines(self, name: str) -> tuple[bytes, ...]: ...
-
-    def number(self, name: str) -> int: ...
-
-
-class Rules(NamedTuple):
-    me: bytes
-    greeting: bytes
-    localiphost: bytes
-    rcpthosts: frozenset[bytes]  # in lower case
-    badmailfrom: frozenset[bytes]  # in lower case
-    databytes: int
-    maxhops: int
-    maxrecipients: int
-    limits: smtp.Limits
-    command_s: int
-    data_s: int
-
-
-class Peer(NamedTuple):
-    """Who has connected, as tcpserver's environment tells (qmail.md 15.1)."""
-
-    ip: bytes
-    host: bytes
-    info: bytes  # empty: not known
-    local_ip: bytes
-    relay: bytes | None  # RELAYCLIENT: may send anywhere, with this appended to each recipient
-    databytes: int | None  # DATABYTES: instead of the control file
-    asks_userd: bool = True  # NOUSERCHECK: a local user's own session, who could bypass us anyway
 
 
 class Verdict(NamedTuple):
@@ -86,54 +33,26 @@ class Verdict(NamedTuple):
     address: bytes = b""  # the sender or recipient that goes into the envelope
 
 
-def rules(controls: Source) -> Rules:
-    """The rules that CONTROLS make; raises BadControl without a name for this host."""
-    return Rules(
-        me=controls.me(),
-        greeting=controls.line("smtpgreeting"),
-        localiphost=controls.line("localiphost"),
-        rcpthosts=frozenset(host.lower() for host in controls.lines("rcpthosts")),
-        badmailfrom=frozenset(sender.lower() for sender in controls.lines("badmailfrom")),
-        databytes=controls.number("databytes"),
-        maxhops=controls.number("maxhops"),
-        maxrecipients=controls.number("maxrecipients"),
-        limits=smtp.Limits(
-            max(LINE_MIN, controls.number("maxline")),
-            controls.number("maxerrors"),
-            controls.number("maxcommands"),
-        ),
-        command_s=max(1, controls.number("timeoutsmtpd")),  # qmail.md 15.2
-        data_s=max(1, controls.number("timeoutdata")),
-    )
-
-
-def peer(env: Mapping[bytes, bytes]) -> Peer:
-    databytes = env.get(b"DATABYTES", b"")
-    return Peer(
-        env.get(b"TCPREMOTEIP", b"unknown")[:ENV_MAX],
-        env.get(b"TCPREMOTEHOST", b"unknown")[:ENV_MAX],
-        env.get(b"TCPREMOTEINFO", b"")[:ENV_MAX],
-        env.get(b"TCPLOCALIP", b""),
-        env.get(b"RELAYCLIENT"),
-        int(databytes) if databytes.isdigit() and len(databytes) <= 18 else None,
-        b"NOUSERCHECK" not in env,
-    )
-
-
-def size_limit(rules: Rules, peer: Peer) -> int:
-    """The largest message in bytes; 0: no limit."""
-    return rules.databytes if peer.databytes is None else peer.databytes
-
-
-def extensions(rules: Rules, peer: Peer) -> Reply:
-    """The answer to EHLO."""
+def extensions(rules: Rules, peer: Peer, offers: Sequence[bytes] = ()) -> Reply:
+    """The answer to EHLO; *offers* are the extensions that this client has and others may not."""
     size = size_limit(rules, peer)
     words = b"PIPELINING\nSIZE %d\n8BITMIME\nSMTPUTF8\nCHUNKING\nDSN\nENHANCEDSTATUSCODES" % size
-    return Reply(250, b"", rules.greeting + b"\n" + words)
+    return Reply(250, b"", b"\n".join((rules.greeting, *offers, words)))
+
+
+def bar(peer: Peer) -> Bar | None:
+    """What *peer* must do first."""
+    if peer.forcetls and peer.secured is None:
+        return BEFORE_TLS
+    return BEFORE_AUTH if peer.submission and peer.login is None else None
 
 
 def judge_mail(rules: Rules, peer: Peer, mail: Mail) -> Verdict:
     """Who is in badmailfrom is told so at RCPT, like in qmail (qmail.md 15.3)."""
+    if mail.requiretls:  # RFC 8689 2: it is not offered
+        return Verdict(_UNKNOWN_PARAMETER, b"REQUIRETLS")
+    if mail.auth and not peer.auth:  # RFC 4954 5; it would not be trusted either
+        return Verdict(_UNKNOWN_PARAMETER, b"AUTH")
     if 0 < size_limit(rules, peer) < mail.size:  # RFC 1870 6.1
         return Verdict(TOO_BIG, b"databytes")
     return Verdict(SENDER_OK, b"ok", _here(rules, peer, mail.sender))
@@ -198,7 +117,8 @@ def judge_rcpt(rules: Rules, peer: Peer, more: Lookup, sender: bytes, recipient:
     if not domain and local.lower() == b"postmaster":  # RFC 5321 4.5.1
         return _take(b"postmaster", recipient + b"@" + rules.me)
     if peer.relay is not None:
-        return _take(b"RELAYCLIENT", recipient + peer.relay)
+        why = b"RELAYCLIENT" if peer.login is None else b"login:" + peer.login.name
+        return _take(why, recipient + peer.relay)
     if not domain:
         return Verdict(_NO_DOMAIN, b"no-domain")
     why = _who_says_ours(rules, more, domain)

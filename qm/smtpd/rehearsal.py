@@ -7,8 +7,7 @@ each of them makes a copy of 0.4 MB of its own, and learns again.
 from collections.abc import Callable
 from typing import Final
 
-from qm.smtpd import policy
-from qm.smtpd.policy import Rules
+from qm.smtpd.rules import Rules, peer
 from qm.smtpd.session import Session
 from qm.unix.log import Journal
 from qm.unix.queueclient import Accepted, Trace
@@ -48,6 +47,9 @@ class _Peer:
     def write(self, data: bytes | memoryview) -> None:
         pass
 
+    def linger(self, delay_s: float) -> None:
+        pass
+
 
 class _Queue:
     """Takes everything and keeps nothing."""
@@ -78,5 +80,4 @@ def rehearse(rules: Rules, refresh: Callable[[], object]) -> None:
     recipient = b"postmaster@" + rules.me
     for _ in range(ROUNDS):
         refresh()
-        peer = policy.peer(_ENV)
-        Session(_Peer(recipient), rules, peer, lambda key: False, _Queue(), _Users(), _Silence(b"qm-smtpd")).run()
+        Session(_Peer(recipient), rules, peer(_ENV), lambda key: False, _Queue(), _Users(), _Silence(b"qm-smtpd")).run()

@@ -8,14 +8,16 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from qm import errors
-from qm.errors import QmError
+from qm.errors import QmError, Temporary
 from qm.smtpd import policy
-from qm.smtpd.policy import Lookup, Peer, Rules, Verdict
+from qm.smtpd.client import Client, Means
+from qm.smtpd.policy import Lookup, Verdict
+from qm.smtpd.rules import Peer, Rules, size_limit
+from qm.smtpd.tls import Line
 from qm.smtpd.transaction import Queue, Transaction, failure
 from qm.unix import log
 from qm.unix.channel import Gone, TimedOut
-from qm.unix.queueclient import Trace
-from qm.wire import smtpevent, smtpsyntax, trace
+from qm.wire import smtpevent, smtpsyntax
 from qm.wire.envelope import Recipient
 from qm.wire.smtp import Server
 from qm.wire.smtpreply import GO, OK, RECIPIENT_OK, TROUBLE, Reply
@@ -25,6 +27,10 @@ SESSION_S: Final = 86400  # a session that lasts longer is ended, as the queue e
 _HELP: Final = Reply(214, b"2.0.0", b"this is qm; see RFC 5321")
 _VRFY: Final = Reply(252, b"2.0.0", b"send some mail, I'll try my best")
 _SILENT: Final = Reply(421, b"4.4.2", b"you have been silent for too long")
+_NO_TLS: Final = Reply(502, b"5.5.1", b"there is no TLS here")
+_UNDER_TLS: Final = Reply(503, b"5.5.1", b"this is under TLS already")  # RFC 3207 4.2
+_TLS_LATER: Final = Reply(454, b"4.7.0", b"TLS not available due to temporary reason")  # RFC 3207 4
+_INJECTION: Final = Reply(554, b"5.7.0", b"something came behind STARTTLS")
 _BUG: Final = Reply(421, b"4.3.0", b"trouble here, please try again later")
 
 
@@ -32,14 +38,7 @@ class Users(Protocol):
     def exists(self, address: bytes) -> tuple[bytes, bytes]: ...  # yes, no or later, and a text; raises Temporary
 
 
-class Line(Protocol):
-    """The peer's connection, as qm.unix.channel.Channel has it."""
-
-    def set_timeout(self, timeout_s: float) -> None: ...
-
-    def read(self) -> bytes: ...
-
-    def write(self, data: bytes | memoryview) -> None: ...
+_ALONE: Final = Means()
 
 
 class Session:
@@ -52,25 +51,25 @@ class Session:
         queue: Queue,
         users: Users,
         journal: log.Journal | None = None,
+        means: Means = _ALONE,
     ) -> None:
         self._channel = channel
         self._rules = rules
-        self._peer = peer
         self._more = more  # whether a key is in morercpthosts.cdb
         self._queue = queue
         self._users = users
-        self._server = Server(rules.limits)
+        self._server = Server(rules.limits, policy.bar(peer))
         self._journal = journal or log.Journal(b"qm-smtpd")
         self._timeout_s = rules.command_s
         self._started_s = time.monotonic()
         self._how = b"closed"  # the session ends: by us, if nothing else is known
-        self._hello = smtpevent.Hello(b"", False)
+        relay = b"no" if peer.relay is None else b"yes"
+        self._journal.note(b"connect ip=%b host=%b relay=%b", peer.ip, peer.host, relay)
+        self._client = Client(peer, rules, self._journal, means)
         self._mail = Transaction()
 
     def run(self) -> int:
         """Talk to the end; gives the exit code.  A bug is raised, when the peer has been told to come again."""
-        relay = b"no" if self._peer.relay is None else b"yes"
-        self._journal.note(b"connect ip=%b host=%b relay=%b", self._peer.ip, self._peer.host, relay)
         try:
             self._channel.write(Reply(220, b"", self._rules.greeting + b" ESMTP").encode())
             self._talk()
@@ -91,9 +90,8 @@ class Session:
         return errors.OK if self._how in (b"quit", b"closed") else errors.TEMPORARY
 
     def _talk(self) -> None:
-        next_event = self._server.next_event
         while True:
-            event = next_event()
+            event = self._server.next_event()
             if event is smtpevent.NEED_DATA:
                 self._exchange()
             elif event is smtpevent.END:
@@ -138,9 +136,15 @@ class Session:
             case smtpevent.Start():
                 self._start()
             case smtpevent.End():
-                self._settle(self._mail.commit(self._rules, self._peer.ip, self._protocol()))
+                self._settle(self._commit())
             case smtpevent.Rejected():
                 self._journal.note(b"rejected line=%b reply=%b", smtpsyntax.loggable(event.line), event.reply.text)
+            case smtpevent.StartTls():
+                self._start_tls()
+            case smtpevent.Auth() | smtpevent.Response():
+                reply = self._client.authenticate(event, self._channel)
+                self._server.bar = policy.bar(self._client.peer)
+                self._server.reply(reply)
             case smtpevent.Quit():
                 self._how = b"quit"
                 self._server.reply(Reply(221, b"2.0.0", self._rules.me))
@@ -156,15 +160,39 @@ class Session:
 
     def _greet(self, hello: smtpevent.Hello) -> None:
         self._mail.drop()
-        self._hello = hello
+        self._client.hello = hello
         self._journal.note(b"helo name=%b", hello.name)
         if hello.extended:
-            self._server.reply(policy.extensions(self._rules, self._peer))
+            self._server.reply(policy.extensions(self._rules, self._client.peer, self._client.offers()))
         else:
             self._server.reply(Reply(250, b"", self._rules.greeting))
 
+    def _start_tls(self) -> None:
+        """What was said in clear is forgotten, and what came behind STARTTLS is never heard (CVE-2011-0411)."""
+        client = self._client
+        if client.peer.secured is not None or client.tls is None:
+            self._server.reply(_NO_TLS if client.peer.secured is None else _UNDER_TLS)
+            return
+        if self._server.unread:
+            self._journal.note(b"rejected line=STARTTLS reply=%b", _INJECTION.text)
+            self._server.close(_INJECTION)
+            return
+        self._channel.write(self._server.outgoing())
+        try:
+            self._channel, secured = client.tls.start(self._rules.tls_s)
+        except Temporary as error:
+            self._journal.note(b"tls why=%b", failure(error).why)
+            self._server.reply(_TLS_LATER)
+            return
+        self._mail.drop()
+        self._mail = Transaction()
+        client.secure(secured)
+        self._server = Server(self._rules.limits, policy.bar(client.peer))
+        self._timeout_s = self._rules.command_s
+        self._channel.set_timeout(self._timeout_s)
+
     def _begin(self, mail: smtpevent.Mail) -> None:
-        verdict = policy.judge_mail(self._rules, self._peer, mail)
+        verdict = self._client.judge_sender(policy.judge_mail(self._rules, self._client.peer, mail))
         self._mail = Transaction(mail._replace(sender=verdict.address))
         self._journal.note(b"mail from=%b code=%b why=%b", mail.sender, b"%d" % verdict.reply.code, verdict.why)
         self._server.reply(verdict.reply)
@@ -183,30 +211,32 @@ class Session:
 
     def _judge(self, recipient: bytes) -> Verdict:
         try:
-            verdict = policy.judge_rcpt(self._rules, self._peer, self._more, self._mail.mail.sender, recipient)
-            if verdict.reply is RECIPIENT_OK and self._peer.asks_userd:
+            recipient, peer = self._client.qualified(recipient), self._client.peer
+            verdict = policy.judge_rcpt(self._rules, peer, self._more, self._mail.mail.sender, recipient)
+            if verdict.reply is RECIPIENT_OK and peer.asks_userd:
                 return policy.judge_mailbox(verdict, *self._users.exists(verdict.address))
             return verdict
         except QmError as error:
             return Verdict(TROUBLE, failure(error).why)
 
-    def _protocol(self) -> bytes:
-        return trace.protocol(extended=self._hello.extended, smtputf8=self._mail.mail.smtputf8)
-
     def _start(self) -> None:
-        peer, recipients = self._peer, self._mail.recipients
-        client = trace.client(peer.host, peer.ip, peer.info)
-        only = recipients[0].address if len(recipients) == 1 else b""
-        head, tail = trace.received(self._hello.name, client, self._rules.me, self._protocol(), only)
         try:
-            self._mail.begin(self._queue, Trace(head, tail))
+            editor = self._client.editor(self._mail, self._queue)
+            if isinstance(editor, Verdict):
+                self._settle(editor)
+                return
+            self._mail.begin(self._queue, self._client.trace(self._mail), editor)
         except QmError as error:  # said now, not after the peer has sent it all
             self._settle(failure(error))
         else:
             self._server.reply(GO)
 
+    def _commit(self) -> Verdict:
+        client = self._client
+        return self._mail.commit(self._rules, client.peer.ip, client.protocol(self._mail.mail))
+
     def _text(self, text: bytes) -> None:
-        verdict = self._mail.write(text, policy.size_limit(self._rules, self._peer))
+        verdict = self._mail.write(text, size_limit(self._rules, self._client.peer))
         if verdict is not None:
             self._note_message(verdict)
             self._server.refuse(verdict.reply)

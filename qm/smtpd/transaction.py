@@ -8,7 +8,9 @@ from typing import Final, Protocol
 
 from qm.errors import Permanent, QmError
 from qm.smtpd import policy
-from qm.smtpd.policy import Rules, Verdict
+from qm.smtpd.header import Unfit
+from qm.smtpd.policy import Verdict
+from qm.smtpd.rules import Rules
 from qm.unix import log
 from qm.unix.queueclient import Trace
 from qm.wire.envelope import Envelope, Recipient
@@ -30,6 +32,14 @@ class Message(Protocol):
     def abort(self) -> None: ...
 
 
+class Editor(Protocol):
+    """Changes a message on its way; both raise Unfit, QmError."""
+
+    def feed(self, text: bytes) -> bytes: ...
+
+    def end(self) -> bytes: ...
+
+
 class Queue(Protocol):
     def ensure(self) -> None: ...  # raises Temporary when the queue is out of reach
 
@@ -48,15 +58,17 @@ class Transaction:
         self.id = b""  # of the queue, once it has promised
         self._hops = HopCounter()
         self._message: Message | None = None
+        self._editor: Editor | None = None
 
     @property
     def receiving(self) -> bool:
         """Whether some of a message is here and more is to come."""
         return self._message is not None and self.size > 0
 
-    def begin(self, queue: Queue, trace: Trace) -> None:
+    def begin(self, queue: Queue, trace: Trace, editor: Editor | None = None) -> None:
         """Get a message under way; raises QmError."""
         queue.ensure()
+        self._editor = editor
         self._message = queue.begin(trace)
 
     def write(self, text: bytes, limit: int) -> Verdict | None:
@@ -70,11 +82,22 @@ class Transaction:
             self.drop()
             return Verdict(TOO_BIG, b"databytes")
         self._hops.feed(text)
+        return self._pass_on(text)
+
+    def _pass_on(self, text: bytes | None) -> Verdict | None:
+        """Put *text*, or what the editor has kept back when that is None, into the queue; a verdict as for `write`."""
+        assert self._message is not None
         try:
-            self._message.write(text)
+            if self._editor is not None:
+                text = self._editor.end() if text is None else self._editor.feed(text)
+            if text:
+                self._message.write(text)
         except QmError as error:
             self.drop()
             return failure(error)
+        except Unfit as error:
+            self.drop()
+            return Verdict(error.reply, error.why)
         return None
 
     def commit(self, rules: Rules, client: bytes, protocol: bytes) -> Verdict:
@@ -84,7 +107,9 @@ class Transaction:
         if looping is not None:
             self.drop()
             return looping
-        sender, _, eight_bit, smtputf8, ret, envid = self.mail
+        if self._editor is not None and (lost := self._pass_on(None)) is not None:
+            return lost
+        sender, _, eight_bit, smtputf8, ret, envid, *_ = self.mail
         envelope = Envelope(sender, tuple(self.recipients), client, protocol, eight_bit, smtputf8, ret, envid)
         message, self._message = self._message, None
         try:

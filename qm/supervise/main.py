@@ -1,7 +1,7 @@
 """supervise: the parent of a mail system's services; starts them, starts again what dies, stops them in order.
 
 Usage:   qm-supervise
-Reads:   services, a line for each service: NAME: COMMAND LINE
+Reads:   services, a line for each service: NAME: [VARIABLE=VALUE ...] COMMAND LINE
 Env:     QMHOME, QMREADY (a descriptor that gets a line "ready NAME PORT" or "died NAME CODE" for each service, and
          "all" when all serve), NOTIFY_SOCKET (a service manager's, which is told too)
 Writes:  run/lock, run/status; fd 2 is the services' log/, by qm-log

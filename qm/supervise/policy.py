@@ -4,12 +4,18 @@ The services file has a line for each service, its name and its command line as 
 
     smtp: tcpserver -H -R -c 100 127.0.0.1 2525 qm-smtpd
 
-Words are split as a shell does it (quotes and backslashes), and nothing is expanded.  Lines that begin with # are
-comments. The order is that of starting.  The first service is what the others need, and is stopped after them.
+Words are split as a shell does it (quotes and backslashes), and nothing is expanded.  Words NAME=VALUE before the
+command are the environment of this service alone::
+
+    submit: SUBMISSION= FORCETLS= tcpserver -H -R 0 587 qm-smtpd
+
+Lines that begin with # are comments.  The order is that of starting.  The first service is what the others need, and is
+stopped after them.
 """
 
 import re
 import shlex
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from qm.errors import Temporary
@@ -19,6 +25,7 @@ QUICK_S: Final = 60.0  # who lives shorter than this has died quickly
 DELAY_FIRST_S: Final = 0.25
 DELAY_MAX_S: Final = 60.0
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,19}")
+_ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 
 
 class BadServices(Temporary):
@@ -28,6 +35,7 @@ class BadServices(Temporary):
 class Service(NamedTuple):
     name: str
     argv: tuple[bytes, ...]
+    env: tuple[tuple[bytes, bytes], ...] = ()  # names and values, over what all services have
 
 
 def _bad(count: int, why: str) -> BadServices:
@@ -42,9 +50,14 @@ def _service(count: int, line: bytes) -> Service:
         words = shlex.split(command.decode("latin-1"))
     except ValueError as error:
         raise _bad(count, str(error)) from error
-    if not words:
+    if "\0" in command.decode("latin-1"):
+        raise _bad(count, "a NUL byte")
+    assignments = [*takewhile(lambda match: match is not None, map(_ASSIGNMENT.fullmatch, words))]
+    argv = words[len(assignments) :]
+    if not argv:
         raise _bad(count, "no command line")
-    return Service(name.decode("ascii"), tuple(word.encode("latin-1") for word in words))
+    env = tuple((match[1].encode("ascii"), match[2].encode("latin-1")) for match in assignments if match)
+    return Service(name.decode("ascii"), tuple(word.encode("latin-1") for word in argv), env)
 
 
 def parse(data: bytes) -> tuple[Service, ...]:

@@ -68,8 +68,9 @@ class Child:
             fds.place({0: self._stdin, 1: self._output, 2: self._output, _READY_FD: ready_fd})
             fds.close_from(_READY_FD + 1)
             title.show(argv)
+            env = {**env, **dict(self.service.env)}
             if chain.is_ours(argv[0]):
-                env = {**env, b"QMREADY": b"%d" % _READY_FD}
+                env[b"QMREADY"] = b"%d" % _READY_FD
             code = chain.prepare(argv, env)(env)
         except errors.QmError as error:
             log.fatal(argv[0], str(error))

@@ -5,8 +5,18 @@ from typing import Final, NamedTuple
 
 FIELD_MAX: Final = 100  # bytes of a field in a log line, before "..."
 _OURS: Final = ("LOCALIP", "LOCALPORT", "LOCALHOST", "REMOTEIP", "REMOTEPORT", "REMOTEHOST", "REMOTEINFO", "INTERFACE")
+# what qm-tls alone tells
+_OF_TLS: Final = (
+    "SSL_PROTOCOL",
+    "SSL_CIPHER",
+    "SSL_CIPHER_USEKEYSIZE",
+    "SSL_TLS_SNI",
+    "SSL_CLIENT_S_DN",
+    "TLSBINDINGS",
+)
 _REMOVED: Final = frozenset(
-    (b"PROTO", b"QMREADY", *(prefix + name.encode() for prefix in (b"TCP", b"TCP6") for name in _OURS))
+    name.encode()
+    for name in ("PROTO", "QMREADY", *_OF_TLS, *(prefix + name for prefix in ("TCP", "TCP6") for name in _OURS))
 )
 _MAPPED: Final = "::ffff:"  # RFC 4291 2.5.5.2: an IPv4 address on an IPv6 socket
 _SEEN: Final = bytes(byte if 32 < byte < 127 and byte != ord("%") else ord("?") for byte in range(256))

@@ -77,6 +77,13 @@ class Channel:
                 return
             data = memoryview(data)[sent:]
 
+    def linger(self, delay_s: float) -> None:
+        """Let the peer wait for its answer; raises Gone if it leaves meanwhile."""
+        poll = select.poll()
+        poll.register(self._in, select.POLLRDHUP)
+        if poll.poll(delay_s * 1000):
+            raise Gone("left while it had to wait")
+
     def hang_up(self) -> None:
         """Before a close: see that our last reply arrives.
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from qm.errors import Temporary
 
-ROLES: Final = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails")
+ROLES: Final = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "qmailt")
 
 
 class Ids(NamedTuple):

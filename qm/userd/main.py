@@ -17,15 +17,13 @@ Only root, the owner, qmaild and qmailp may ask.  SIGHUP forgets everything that
 
 import os
 import signal
-import socket
 from contextlib import suppress
 from typing import Final
 
 from qm import errors
 from qm.disk import lock
 from qm.disk.control import Controls
-from qm.errors import Temporary
-from qm.unix import confine, privs
+from qm.unix import confine, door, privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, Usage, program, ready
 from qm.userd.answers import CONTROLS
@@ -33,27 +31,6 @@ from qm.userd.session import Server
 
 SOCKET: Final = "users/socket"
 LOCK: Final = "users/userd.lock"
-BACKLOG: Final = 128  # connections that wait to be taken
-
-
-def _listen() -> socket.socket:
-    """The socket that everybody may connect to; SO_PEERCRED says whom we answer.
-
-    Who holds the lock may take a socket that is there already for a stale one.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    umask = os.umask(0o111)
-    try:
-        with suppress(FileNotFoundError):
-            os.unlink(SOCKET)
-        listener.bind(SOCKET)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise Temporary("cannot listen", detail=f"{SOCKET}: {error.strerror}") from error
-    finally:
-        os.umask(umask)
-    listener.setblocking(False)
-    return listener
 
 
 @program()
@@ -66,7 +43,7 @@ def main(argv: Argv, env: Env) -> int:
     may_ask = frozenset((0, os.geteuid(), privs.role("qmaild").uid, privs.role("qmailp").uid))
     lock.take(LOCK)  # until we end
     loop = Loop()
-    listener = _listen()
+    listener = door.listen(SOCKET)
     server = Server(loop, listener, controls, may_ask)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.on_signal(signum, loop.stop)

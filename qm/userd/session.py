@@ -7,35 +7,17 @@
 """
 
 import socket
-import struct
-import time
 from typing import Final
 
 from qm.disk.control import Controls
-from qm.unix import fds, log, privs, program
+from qm.unix import door, fds, privs, program
+from qm.unix.door import Complaints
 from qm.unix.loop import Loop
 from qm.userd.answers import NAME, Answers
 from qm.wire.record import Malformed
 from qm.wire.userquery import AskLogin, LoginAnswer, pack_login, unpack_question
 
-COMPLAIN_S: Final = 60.0  # the same complaint is said once in this time
 PAUSE_S: Final = 1.0  # after a connection that could not be taken
-_UCRED: Final = struct.Struct("@iII")  # pid, uid, gid; unix(7)
-
-
-class _Complaints:
-    """Warnings, each said once in a while."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, float] = {}
-
-    def say(self, text: str) -> None:
-        now_s = time.monotonic()
-        if now_s - self._said.get(text, -COMPLAIN_S) >= COMPLAIN_S:
-            if len(self._said) >= 100:
-                self._said.clear()
-            self._said[text] = now_s
-            log.warning(NAME, text)
 
 
 class _Client:
@@ -45,12 +27,6 @@ class _Client:
         self.channel = channel
         self.uid = uid
         self.busy = False  # its question is being worked on
-
-
-def _uid(channel: socket.socket) -> int:
-    """Who is at the other end."""
-    _, uid, _ = _UCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(uid)
 
 
 def _receive(channel: socket.socket) -> bytes:
@@ -73,7 +49,7 @@ class Server:
         self._listener = listener
         self._controls = controls
         self._may_ask = may_ask
-        self._complain = _Complaints().say
+        self._complain = Complaints(NAME).say
         self._answers = Answers(loop, controls, self._complain)
         self._clients: dict[int, _Client] = {}  # by descriptor, the longest silent first
         self._accepting = False
@@ -104,7 +80,7 @@ class Server:
             self._pause()
             self._loop.after(PAUSE_S, self._listen)
             return
-        uid = _uid(channel)
+        uid = door.uid(channel)
         if uid not in self._may_ask:
             self._complain(f"refused: uid {uid} ({privs.account(uid)}) may not ask")
             channel.close()

@@ -15,7 +15,7 @@ _FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:")  # blanks before the colon as
 
 
 class HeaderTooLong(ValueError):
-    """A header of more than HEADER_MAX bytes."""
+    """A header of more bytes than are read."""
 
 
 class Field(NamedTuple):
@@ -46,9 +46,11 @@ class HeaderReader:
     is put in where the message has none, or nothing at all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = HEADER_MAX) -> None:
+        """*most* bytes are read of a header."""
         self.fields: list[Field] = []
         self.body = b""
+        self._most = most
         self.over = False
         self._pieces: list[bytes] = []  # a line that has not ended
         self._lines: list[bytes] = []  # of the field in hand
@@ -62,7 +64,7 @@ class HeaderReader:
             self._pieces.append(chunk)
         else:
             self._read(b"".join([*self._pieces, chunk]))
-        if self._size > HEADER_MAX and not self.over:
+        if self._size > self._most and not self.over:
             raise HeaderTooLong
         return self.over
 

@@ -1,15 +1,14 @@
 """The server's half of SMTP, without a socket: bytes in, events out, replies back in (RFC 5321, 2920, 3030).
 
 A command ends at LF, with or without CR (qmail.md 2.10); a message only as qm.wire.smtpdata says.  What is legal when
-stands in one table, `_LEGAL`, and what a success leads to in another, `_AFTER`.  An event of ANSWERED must be answered
-by `reply` before the next is asked for; the others have been answered here, or need no answer.  All state is in the
-object, so that STARTTLS (RFC 3207 4.2) is a new object.
+stands in one table, LEGAL, and what a success leads to in another, AFTER.  An event of ANSWERED must be answered by
+`reply` before the next is asked for; the others have been answered here, or need no answer.  All state is in the
+object, so that STARTTLS (RFC 3207 4.2) is a new object, made when the old one has nothing left `unread`.
 
 Every limit ends the session with a reply that says so, and nothing that came after it is looked at.
 """
 
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Final, NamedTuple
 
 from qm.wire import smtpsyntax
@@ -18,24 +17,27 @@ from qm.wire.smtpevent import (
     ANSWERED,
     END,
     NEED_DATA,
+    Auth,
     Bdat,
     Command,
     End,
     Event,
-    Hello,
     Mail,
     Piece,
     Quit,
     Rcpt,
     Rejected,
-    Reset,
+    Response,
     Start,
     Text,
 )
 from qm.wire.smtpreply import GO, SEQUENCE, Reply
+from qm.wire.smtpstate import AFTER, EVER, LEGAL, Bar, State
 
 SKIP_MAX: Final = 2 << 20  # bytes of a command line that is too long; past it the session ends
 DISCARD_MAX: Final = 64 << 20  # bytes of a refused message; past it the session ends
+RESPONSE_MAX: Final = 12288  # bytes of a line of an AUTH exchange; RFC 4954 4
+_AUTH_MAX: Final = RESPONSE_MAX + 64  # bytes of an AUTH command with an initial response
 
 
 class Limits(NamedTuple):
@@ -44,32 +46,8 @@ class Limits(NamedTuple):
     commands: int = 200  # since the last message, recipients apart; 0: no limit
 
 
-class State(IntEnum):
-    IDLE = 1
-    MAIL = 2  # there is a sender
-    RCPT = 3  # there is a recipient
-    BDAT = 4  # between two chunks
-
-
-# What is not named here is legal in every state.  A second MAIL begins anew, as in qmail (qmail.md 15.4).
-_LEGAL: Final = {
-    Mail: frozenset((State.IDLE, State.MAIL, State.RCPT)),
-    Rcpt: frozenset((State.MAIL, State.RCPT)),
-    Start: frozenset((State.RCPT,)),
-}
-_EVER: Final = frozenset(State)
-
-# What answers nothing here leaves the state.  A message ends its transaction, whatever is answered.
-_AFTER: Final = {
-    Hello: State.IDLE,
-    Mail: State.MAIL,
-    Rcpt: State.RCPT,
-    Piece: State.BDAT,
-    End: State.IDLE,
-    Reset: State.IDLE,
-}
-
 _LONG_LINE: Final = Reply(500, b"5.5.2", b"line too long")
+_LONG_RESPONSE: Final = Reply(500, b"5.5.6", b"authentication exchange line is too long")  # RFC 4954 6
 _BARE: Final = Reply(554, b"5.6.0", b"bare CR or LF in the message")
 _ERRORS: Final = Reply(421, b"4.7.0", b"too many errors")
 _COMMANDS: Final = Reply(421, b"4.7.0", b"too many commands without a message")
@@ -78,8 +56,9 @@ _COMMANDS: Final = Reply(421, b"4.7.0", b"too many commands without a message")
 class Server:
     """One session, but for its greeting, which is the driver's to say."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, bar: Bar | None = None) -> None:
         self._limits = limits
+        self.bar = bar  # until the driver takes it away
         self._out: list[bytes] = []
         self._buffer = b""
         self._at = 0  # where in the buffer the next command or text begins
@@ -103,6 +82,11 @@ class Server:
         self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
         self._at = 0
         self._eof = not data
+
+    @property
+    def unread(self) -> bool:
+        """Whether the peer has sent something behind the last event."""
+        return self._at < len(self._buffer)
 
     def outgoing(self) -> bytes:
         """What to send, at the latest before waiting for the peer (RFC 2920 3.2)."""
@@ -167,8 +151,10 @@ class Server:
         kind = type(event)
         if kind is Rcpt and code < 500:
             self._commands -= 1  # recipients have a limit of their own
+        elif kind is Auth or kind is Response:
+            self._step = self._response if code == 334 else self._command  # RFC 4954 4
         if code < 400:
-            self._state = _AFTER.get(kind, self._state)
+            self._state = AFTER.get(kind, self._state)
             if type(event) is Mail:
                 self._smtputf8 = event.smtputf8
             elif kind is End:
@@ -186,8 +172,8 @@ class Server:
         if 0 < self._limits.commands <= self._commands:
             return self._hang_up(b"", _COMMANDS)
         end = self._buffer.find(b"\n", self._at)
-        if (end if end >= 0 else len(self._buffer)) - self._at > self._limits.line_bytes:
-            return self._long_line()
+        if (end if end >= 0 else len(self._buffer)) - self._at > self._limits.line_bytes and self._is_too_long(end):
+            return self._long_line(_LONG_LINE)
         if end < 0:
             return NEED_DATA
         line = self._buffer[self._at : end]
@@ -203,20 +189,39 @@ class Server:
             return (self._hang_up if refused.fatal else self._reject)(line, refused.reply)
 
     def _judge(self, command: Command) -> Event:
-        if self._state not in _LEGAL.get(type(command), _EVER):
-            raise smtpsyntax.Refused(SEQUENCE)
         if isinstance(command, Bdat):
             return self._bdat(command)
+        if self.bar is not None and type(command) not in self.bar.free:
+            raise smtpsyntax.Refused(self.bar.reply)
+        if self._state not in LEGAL.get(type(command), EVER):
+            raise smtpsyntax.Refused(SEQUENCE)
         if isinstance(command, Rcpt) and not self._smtputf8:
             smtpsyntax.check_ascii(command)
         return command
 
-    def _long_line(self) -> Event:
+    def _is_too_long(self, end: int) -> bool:
+        """Whether a command longer than others may be is so for an AUTH too."""
+        line_end = end if end >= 0 else len(self._buffer)
+        return self._buffer[self._at : self._at + 5].upper() != b"AUTH " or line_end - self._at > _AUTH_MAX
+
+    def _long_line(self, reply: Reply) -> Event:
         line = self._buffer[self._at : self._at + self._limits.line_bytes]
         self._commands += 1
         self._waste = 0
         self._step = self._skip
-        return self._reject(line, _LONG_LINE)
+        return self._reject(line, reply)
+
+    def _response(self) -> Event:
+        """A line of an AUTH exchange."""
+        end = self._buffer.find(b"\n", self._at)
+        if (end if end >= 0 else len(self._buffer)) - self._at > RESPONSE_MAX + len(b"\r"):
+            self._long_line(_LONG_RESPONSE)
+            return Rejected(b"AUTH", _LONG_RESPONSE)
+        if end < 0:
+            return NEED_DATA
+        line = self._buffer[self._at : end]
+        self._at = end + 1
+        return Response(line[:-1] if line.endswith(b"\r") else line)
 
     def _skip(self) -> Event:
         """Throw away the rest of a line that is too long."""
@@ -255,8 +260,9 @@ class Server:
         self._step = self._content
         if self._state is State.BDAT:
             return self._content()
-        self._refusal, self._waste = SEQUENCE, 0  # RFC 3030 2: the octets come all the same, the answer after them
-        return Rejected(b"BDAT", SEQUENCE)
+        # RFC 3030 2: the octets come all the same, the answer after them
+        self._refusal, self._waste = self.bar.reply if self.bar else SEQUENCE, 0
+        return Rejected(b"BDAT", self._refusal)
 
     def _content(self) -> Event:
         wire = self._buffer[self._at :]

@@ -18,6 +18,8 @@ class Mail(NamedTuple):
     smtputf8: bool = False
     ret: bytes = b""
     envid: bytes = b""
+    requiretls: bool = False
+    auth: bytes = b""  # RFC 4954 5, xtext as given: who submitted it first, as the client has it; <>: nobody knows
 
 
 class Rcpt(NamedTuple):
@@ -73,6 +75,29 @@ class Quit(NamedTuple):
     """QUIT."""
 
 
+class StartTls(NamedTuple):
+    """STARTTLS: refuse it, or let this protocol object go and begin another when the peer is under TLS (RFC 3207 4)."""
+
+
+class Auth(NamedTuple):
+    """AUTH: 334 asks for a Response, any other answer ends the exchange (RFC 4954 4)."""
+
+    mechanism: bytes  # as written
+    initial: bytes | None  # response, as it came; None: there is none
+
+    def __repr__(self) -> str:
+        return f"Auth({self.mechanism!r})"  # the rest is for nobody's log
+
+
+class Response(NamedTuple):
+    """A line of an exchange, without its line end; answer it as AUTH."""
+
+    line: bytes
+
+    def __repr__(self) -> str:
+        return "Response()"
+
+
 class Rejected(NamedTuple):
     """*line*, or nothing in particular, is answered *reply* by the protocol itself."""
 
@@ -88,6 +113,8 @@ class Signal(Enum):
 NEED_DATA: Final = Signal.NEED_DATA
 END: Final = Signal.END
 
-Command = Hello | Mail | Rcpt | Start | Bdat | Reset | Noop | Help | Vrfy | Quit
-Event = Command | Text | Piece | End | Rejected | Signal
-ANSWERED: Final = frozenset((Hello, Mail, Rcpt, Start, Piece, End, Reset, Noop, Help, Vrfy, Quit))
+Command = Hello | Mail | Rcpt | Start | Bdat | Reset | Noop | Help | Vrfy | Quit | StartTls | Auth
+Event = Command | Response | Text | Piece | End | Rejected | Signal
+ANSWERED: Final = frozenset(
+    (Hello, Mail, Rcpt, Start, Piece, End, Reset, Noop, Help, Vrfy, Quit, StartTls, Auth, Response)
+)

@@ -1,4 +1,4 @@
-"""Command lines of SMTP to what they say (RFC 5321 4.1, 1870, 3030, 3461, 6152, 6531).
+"""Command lines of SMTP to what they say (RFC 5321 4.1, 1870, 3030, 3207, 3461, 4954, 6152, 6531, 8689).
 
 Patterns hold atomic groups: a stranger's line must not make the matcher try again and again.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
 from qm.wire import address
-from qm.wire.smtpevent import Bdat, Command, Hello, Help, Mail, Noop, Quit, Rcpt, Reset, Start, Vrfy
+from qm.wire.smtpevent import Auth, Bdat, Command, Hello, Help, Mail, Noop, Quit, Rcpt, Reset, Start, StartTls, Vrfy
 from qm.wire.smtpreply import Reply
 
 HELO_MAX: Final = 255  # bytes; RFC 5321 4.5.3.1.2
@@ -34,6 +34,7 @@ _ARGUMENT: Final = re.compile(
 )
 _PARAMETER: Final = re.compile(rb"([0-9A-Za-z][0-9A-Za-z-]*)(?:=([!-<>-~\x80-\xff]+))?")  # RFC 5321 4.1.2
 _CHUNK: Final = re.compile(rb"([0-9]{1,20})(?: +(LAST))?", re.IGNORECASE)  # RFC 3030 2
+_AUTH: Final = re.compile(rb"([0-9A-Za-z_-]{1,20})(?: +([^ ]+))?")  # RFC 4954 8, RFC 4422 3.1
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _XTEXT: Final = rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})"  # RFC 3461 4
 _WHEN: Final = rb"(?:SUCCESS|FAILURE|DELAY)"
@@ -44,6 +45,8 @@ _MAIL: Final = {
     b"SMTPUTF8": re.compile(rb""),
     b"RET": re.compile(rb"FULL|HDRS", re.IGNORECASE),
     b"ENVID": re.compile(rb"%b{1,100}" % _XTEXT),  # RFC 3461 4.4
+    b"REQUIRETLS": re.compile(rb""),  # RFC 8689 2
+    b"AUTH": re.compile(rb"(?!.{501})(?:<>|%b+)" % _XTEXT),  # RFC 4954 5
 }
 _RCPT: Final = {
     b"NOTIFY": re.compile(rb"NEVER|%b(?:,%b){0,2}" % (_WHEN, _WHEN), re.IGNORECASE),
@@ -56,6 +59,8 @@ _UNKNOWN: Final = Reply(500, b"5.5.2", b"command not recognized")
 _UNIMPLEMENTED: Final = Reply(502, b"5.5.1", b"command not implemented")
 _FOREIGN: Final = Reply(500, b"5.5.2", b"this is SMTP")
 _NO_NAME: Final = Reply(501, b"5.5.4", b"syntax: EHLO name")
+_NO_WORDS: Final = Reply(501, b"5.5.4", b"syntax: STARTTLS")
+_BAD_AUTH: Final = Reply(501, b"5.5.4", b"syntax: AUTH mechanism [initial-response]")
 _BAD_CHUNK: Final = Reply(501, b"5.5.4", b"syntax: BDAT octets [LAST]")
 _NEEDS_UTF8: Final = Reply(553, b"5.6.7", b"an address in UTF-8 needs SMTPUTF8")  # RFC 6531 3.5
 
@@ -108,6 +113,8 @@ def _mail(argument: bytes) -> Mail:
         smtputf8,
         given.get(b"RET", b"").upper(),
         given.get(b"ENVID", b""),
+        b"REQUIRETLS" in given,
+        given.get(b"AUTH", b""),
     )
 
 
@@ -142,6 +149,19 @@ def _bdat(argument: bytes) -> Bdat:
     return Bdat(int(match[1]), match[2] is not None)
 
 
+def _start_tls(argument: bytes) -> StartTls:
+    if argument:
+        raise Refused(_NO_WORDS)  # RFC 3207 4
+    return StartTls()
+
+
+def _auth(argument: bytes) -> Auth:
+    match = _AUTH.fullmatch(argument)
+    if match is None:
+        raise Refused(_BAD_AUTH)
+    return Auth(match[1], match[2])
+
+
 def _always(command: Command) -> Callable[[bytes], Command]:
     return lambda argument: command
 
@@ -165,7 +185,9 @@ _VERBS: Final[dict[bytes, Callable[[bytes], Command]]] = {
     b"HELP": _always(Help()),
     b"VRFY": _always(Vrfy()),
     b"QUIT": _always(Quit()),
-    **dict.fromkeys(b"AUTH STARTTLS EXPN ETRN TURN SEND SOML SAML".split(), _never(_UNIMPLEMENTED)),
+    b"STARTTLS": _start_tls,
+    b"AUTH": _auth,
+    **dict.fromkeys(b"EXPN ETRN TURN SEND SOML SAML".split(), _never(_UNIMPLEMENTED)),
     # a web browser that somebody has aimed at us
     **dict.fromkeys(b"GET POST PUT HEAD OPTIONS CONNECT".split(), _never(_FOREIGN, fatal=True)),
 }

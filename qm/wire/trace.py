@@ -13,6 +13,7 @@ from typing import Final
 from qm.wire import address
 
 _UNSAFE: Final = re.compile(rb"[^0-9A-Za-z.@%+/=:\-\[\]]")  # qmail.md 15.5
+_NO_CIPHER: Final = re.compile(rb"[^0-9A-Za-z._-]")
 _UNPRINTABLE: Final = re.compile(rb"[^!-~\x80-\xff]")
 
 
@@ -49,3 +50,8 @@ def protocol(*, extended: bool, smtputf8: bool = False, tls: bool = False, authe
         return b"SMTP"
     keyword = b"UTF8SMTP" if smtputf8 else b"ESMTP"
     return keyword + (b"S" if tls else b"") + (b"A" if authenticated else b"")
+
+
+def under_tls(keyword: bytes, version: bytes, cipher: bytes) -> bytes:
+    """*keyword* with what TLS agreed on as a comment: ``ESMTPS (TLSv1.3 TLS_AES_256_GCM_SHA384)``."""
+    return b"%b (%b %b)" % (keyword, _NO_CIPHER.sub(b"?", version), _NO_CIPHER.sub(b"?", cipher))

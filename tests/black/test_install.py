@@ -16,7 +16,7 @@ from tests.harness.machine import Machine, machine_in, real_accounts, snapshot
 from tests.harness.suite import BIN, HOST, ROOT, wait_for
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("unshare", "nsenter", "setpriv", "useradd")]
-ROLES = {"alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails"}
+ROLES = {"alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "qmailt"}
 NOBODY = "65534"
 NEXT = "Now:"  # what is left to the administrator begins so
 
@@ -131,7 +131,7 @@ def test_mail_in_and_out(installed: Machine) -> None:
         kept = wait_for(lambda: list(maildir.iterdir()), "mail for root")
         assert kept[0].stat().st_uid == installed.uid("alias")
         rows = dict(re.findall(r"^(\w+) .* as (\w+)", installed.succeed(installed.home / "rc", "status"), re.MULTILINE))
-        assert rows == {"start": "root", "smtp": "qmaild", "pop3": "root", "log": "qmaill"}
+        assert rows == {"start": "root", "tls": "root", "smtp": "qmaild", "pop3": "root", "log": "qmaill"}
         assert "all is as it should be" in installed.succeed(installed.home / "bin/qm", "check-install")
         assert installed.run(installed.home / "bin/qm", "uninstall").returncode == 100, "it runs"
     finally:

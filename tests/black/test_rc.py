@@ -123,6 +123,15 @@ def test_the_environment_is_clean(home: Home) -> None:
     assert {b"PATH", b"QMHOME"} <= names <= {b"PATH", b"QMHOME", b"TZ", b"LANG", b"PWD", b"OLDPWD", b"_", b"SHLVL"}
 
 
+def test_a_service_has_an_environment_of_its_own(home: Home) -> None:
+    """Words NAME=VALUE before a command are in that service's environment and in no other's."""
+    home.services(one="SUBMISSION= TWO='a b' " + SLEEPER, two=SLEEPER)
+    home.rc("start")
+    one, two = (Path(f"/proc/{home.pid(name)}/environ").read_bytes().split(b"\0") for name in ("one", "two"))
+    assert {b"SUBMISSION=", b"TWO=a b"} <= {*one}
+    assert not [entry for entry in two if entry.startswith((b"SUBMISSION", b"TWO"))]
+
+
 def test_what_dies_is_started_again(home: Home) -> None:
     """A service that is killed comes back, and its death is in the log."""
     home.suite.allowed_alerts.append("one ended with signal 9")

@@ -53,7 +53,8 @@ def busy(suite: Suite) -> Iterator[Suite]:
     suite.pop3().quit()
     suite.wait_for(lambda: "qm-pop3d: ann" in suite.log(), "the end of the session")
     suite.wait_for(lambda: not Scene(suite).named("qm-pop3d"), "and of its process")
-    yield suite
+    with suite.under_tls("pop3s"):
+        yield suite
 
 
 @pytest.mark.needs_root

@@ -16,7 +16,7 @@ from tests.harness.waiting import wait_for
 
 OWNER: Final = 64123  # uid and gid of a private system's owner, when the tests run as root
 MAILBOX: Final = 64124  # of a mailbox, in a system of root's
-_NAMES: Final = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails")
+_NAMES: Final = ("alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "qmailt")
 ROLES: Final = {name: 64001 + number for number, name in enumerate(_NAMES)}
 START_S: Final = 20.0
 

@@ -11,6 +11,8 @@ import re
 import select
 import signal
 import smtplib
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +34,14 @@ DOMAIN: Final = "test.example"
 _LABEL: Final = re.compile(r"^@[0-9a-f]{24} ", re.MULTILINE)
 
 
+def trusting() -> ssl.SSLContext:
+    """A client that takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Suite:
     """The mail system in *home*; it has mailbox ann@test.example with password "secret", and no more."""
 
@@ -45,7 +55,7 @@ class Suite:
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}
         self._inside(lambda: quickstart_home.make(str(ROOT), str(folder), DOMAIN, "ann"))
-        (folder / "services").write_text(self._inside(lambda: quickstart_home.services(Ports(0, 0), DOMAIN)))
+        (folder / "services").write_text(self._inside(lambda: quickstart_home.services(Ports(), DOMAIN)))
         self.add_user("ann", "secret")
 
     def _inside(self, action: Callable[[], T]) -> T:
@@ -215,6 +225,11 @@ class Suite:
         client.user(name)
         client.pass_(password)
         return client
+
+    def under_tls(self, service: str) -> ssl.SSLSocket:
+        """A connection to a service that has TLS from the first byte."""
+        network = socket.create_connection((HOST, self.port(service)), LIMIT_S)
+        return trusting().wrap_socket(network, server_hostname=DOMAIN)
 
     def run(self, *argv: str, input: bytes = b"", env: Mapping[str, str] = {}) -> subprocess.CompletedProcess[bytes]:
         """Run a program of ours, as whoever runs the tests."""

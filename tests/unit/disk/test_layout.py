@@ -45,7 +45,7 @@ def test_a_home_that_is_made_is_right(home: Path) -> None:
 def test_nothing_is_for_everybody_to_write() -> None:
     """Nobody else may write anything in the table but the sockets, and no mode has a set-user-ID bit."""
     loose = [place.path for place in layout.PLACES if place.mode & 0o002]
-    assert loose == ["users/socket", "queue/socket"]
+    assert loose == ["users/socket", "tls/socket", "queue/socket"]
     assert not [place for place in layout.PLACES if place.mode & 0o7000]
 
 

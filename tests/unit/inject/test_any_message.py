@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from qm.errors import Permanent
 from qm.inject.options import options
 from qm.inject.policy import Composer, Moment
-from qm.inject.rewrite import hosts
 from qm.wire.envelope import Envelope
+from qm.wire.qualify import hosts
 from qm.wire.rfc822 import HeaderReader
 
 _PARTS = [

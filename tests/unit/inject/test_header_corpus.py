@@ -15,7 +15,7 @@ import pytest
 from qm.errors import Permanent
 from qm.inject.options import options
 from qm.inject.policy import Composer, Mail, Moment
-from qm.inject.rewrite import hosts
+from qm.wire.qualify import hosts
 from qm.wire.rfc822 import HeaderReader, lines_ended
 
 CORPUS = sorted((Path(__file__).parents[2] / "corpus" / "header").glob("*.in"))

@@ -1,16 +1,33 @@
 """The other ends of an smtpd session, in memory: a peer that follows a script, a queue and a userd that can fail."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import overload
 
-from qm.errors import QmError
-from qm.smtpd import policy
+from qm.errors import QmError, Temporary
+from qm.smtpd.client import Means
+from qm.smtpd.rules import Rules, peer
 from qm.smtpd.session import Session
+from qm.smtpd.submission import Submission
+from qm.smtpd.tls import Secured
 from qm.unix.channel import Gone
 from qm.unix.queueclient import Accepted, Trace
 from qm.wire.envelope import Envelope
+from qm.wire.qualify import Hosts, host_tokens
 from qm.wire.smtp import Limits
+from qm.wire.userquery import (
+    AskLogin,
+    AskScram,
+    Exists,
+    Later,
+    Login,
+    LoginAnswer,
+    Refused,
+    ScramAnswer,
+    Spent,
+    Verdict,
+)
 
-RULES = policy.Rules(
+RULES = Rules(
     me=b"mx.example",
     greeting=b"mx.example",
     localiphost=b"local.example",
@@ -23,6 +40,7 @@ RULES = policy.Rules(
     command_s=300,
     data_s=180,
 )
+ALONE = Means()
 ENV = {b"TCPREMOTEIP": b"192.0.2.1", b"TCPREMOTEHOST": b"client.example", b"TCPLOCALIP": b"192.0.2.25"}
 
 
@@ -35,6 +53,7 @@ class Peer:
         self._gone_after = gone_after  # writes that it takes
         self.writes: list[bytes] = []
         self.timeouts_s: list[float] = []
+        self.waits_s: list[float] = []
 
     @property
     def heard(self) -> bytes:
@@ -49,6 +68,9 @@ class Peer:
             raise piece
         assert len(piece) <= most
         return piece
+
+    def linger(self, delay_s: float) -> None:
+        self.waits_s.append(delay_s)
 
     def write(self, data: bytes) -> None:
         if self._gone_after is not None and len(self.writes) >= self._gone_after:
@@ -121,17 +143,91 @@ class Users:
         return answer
 
 
+class Store:
+    """A userd that knows ann, whose password is "secret" and whose address is ann@b.example."""
+
+    def __init__(self, *names: bytes, trouble: QmError | None = None, limit: int = 1000) -> None:
+        self._names = names or (b"PLAIN", b"LOGIN")
+        self.trouble = trouble
+        self.left = limit  # messages that she may send
+        self.told = False
+        self.asked: list[AskLogin | AskScram] = []
+        self.spent: list[tuple[int, set[bytes]]] = []
+
+    def mechanisms(self) -> tuple[bytes, ...]:
+        return self._names
+
+    @overload
+    def answer(self, question: AskLogin) -> LoginAnswer: ...
+
+    @overload
+    def answer(self, question: AskScram) -> ScramAnswer: ...
+
+    def answer(self, question: AskLogin | AskScram) -> LoginAnswer | ScramAnswer:
+        self.asked.append(question)
+        if self.trouble is not None:
+            raise self.trouble
+        if isinstance(question, AskScram):
+            return Later(b"no")
+        if (question.name, question.secret) == (b"ann", b"secret"):
+            return Login(b"ann", 1000, 1000, b"/home/ann", b"/bin/sh", b"ann")
+        return Refused(b"wrong name or password", 3)
+
+    def sender(self, login: Login, address: bytes) -> Exists:
+        if self.trouble is not None:
+            raise self.trouble
+        return Exists(Verdict.YES if address.lower() == b"ann@b.example" else Verdict.NO, b"")
+
+    def spend(self, login: Login, recipients: int, domains: Collection[bytes]) -> Spent:
+        self.spent.append((recipients, set(domains)))
+        self.left -= 1
+        if self.left >= 0:
+            return Spent(Verdict.YES, b"")
+        first, self.told = not self.told, True
+        return Spent(Verdict.LATER, b"limitmessages", first)
+
+
+class Tls:
+    """TLS without TLS: after 220 the session goes on with *under*, or *trouble* comes of it."""
+
+    def __init__(self, under: Peer | None = None, trouble: Temporary | Gone | None = None, ready: bool = True) -> None:
+        self._under = under
+        self._trouble = trouble
+        self._ready = ready
+        self.asked = 0
+
+    def ready(self) -> bool:
+        return self._ready
+
+    def start(self, timeout_s: float) -> tuple[Peer, Secured]:
+        self.asked += 1
+        if self._trouble is not None:
+            raise self._trouble
+        assert self._under is not None
+        return self._under, Secured(b"TLSv1.3", b"TLS_AES_256_GCM_SHA384", b"mx.example")
+
+
+HOSTS = Hosts(*(host_tokens(name) for name in (b"example", b"b.example", b"plus.example")), b"id.example")
+
+
+def submission(store: Store) -> Means:
+    """What a session of our users has."""
+    return Means(None, store, Submission(HOSTS, store, b"mx.example"))
+
+
 def talk(
-    peer: Peer,
+    other: Peer,
     queue: Queue | None = None,
     users: Users | None = None,
-    rules: policy.Rules = RULES,
+    rules: Rules = RULES,
     env: Mapping[bytes, bytes] = ENV,
     more: frozenset[bytes] = frozenset(),
+    means: Means = ALONE,
 ) -> int:
     """One session; gives its exit code."""
     queue = Queue() if queue is None else queue
-    session = Session(peer, rules, policy.peer(env), more.__contains__, queue, users or Users())  # type: ignore[arg-type]
+    whom = peer(env, auth=means.store is not None)
+    session = Session(other, rules, whom, more.__contains__, queue, users or Users(), means=means)  # type: ignore[arg-type]
     try:
         return session.run()
     finally:

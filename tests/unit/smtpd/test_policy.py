@@ -3,11 +3,11 @@
 import pytest
 
 from qm.errors import Temporary
-from qm.smtpd import policy
+from qm.smtpd import policy, rules
 from qm.wire.smtpevent import Mail
 from tests.unit.smtpd.double import ENV, RULES
 
-PEER = policy.peer(ENV)
+PEER = rules.peer(ENV)
 RELAY = PEER._replace(relay=b"")
 
 
@@ -16,7 +16,7 @@ def nothing(key: bytes) -> bool:
 
 
 def rcpt(
-    recipient: bytes, sender: bytes = b"a@b", peer: policy.Peer = PEER, more: policy.Lookup = nothing
+    recipient: bytes, sender: bytes = b"a@b", peer: rules.Peer = PEER, more: policy.Lookup = nothing
 ) -> policy.Verdict:
     return policy.judge_rcpt(RULES, peer, more, sender, recipient)
 
@@ -164,10 +164,10 @@ def test_hops() -> None:
 
 def test_peer() -> None:
     """What tcpserver does not tell is unknown; nothing of it is longer than a header line can bear."""
-    assert policy.peer({}) == (b"unknown", b"unknown", b"", b"", None, None, True)
-    peer = policy.peer({b"TCPREMOTEHOST": b"x" * 1000, b"RELAYCLIENT": b"", b"DATABYTES": b"5"})
+    assert rules.peer({}) == rules.Peer(b"unknown", b"unknown", b"", b"", None, None)
+    peer = rules.peer({b"TCPREMOTEHOST": b"x" * 1000, b"RELAYCLIENT": b"", b"DATABYTES": b"5"})
     assert (len(peer.host), peer.relay, peer.databytes) == (255, b"", 5)
-    assert policy.peer({b"DATABYTES": b"5k"}).databytes is None
+    assert rules.peer({b"DATABYTES": b"5k"}).databytes is None
 
 
 class Source:
@@ -188,6 +188,6 @@ class Source:
 
 def test_rules() -> None:
     """Nonsense in a limit shuts no door: a second and lines of 512 bytes are the least (RFC 5321 4.5.3.1.4)."""
-    rules = policy.rules(Source())
-    assert rules.rcpthosts == {b"mx"}
-    assert (rules.command_s, rules.data_s, rules.limits.line_bytes) == (1, 1, 512)
+    made = rules.rules(Source())
+    assert made.rcpthosts == {b"mx"}
+    assert (made.command_s, made.data_s, made.limits.line_bytes) == (1, 1, 512)

@@ -301,7 +301,7 @@ def test_log(capfd: pytest.CaptureFixture[str]) -> None:
         "mail from=a@b code=250 why=ok",
         "rcpt to=u@b.example code=250 why=rcpthosts:b.example",
         "rcpt to=x@y code=553 why=rcpthosts",
-        "rejected line=AUTH reply=command_not_implemented",
+        "rejected line=AUTH reply=bad_sequence_of_commands",
         "rejected line=? reply=command_not_recognized",
         "message id=0123456789abcdefgh code=250 size=17 recipients=1 why=ok",
         "end how=quit seconds=N",

@@ -16,6 +16,19 @@ def test_a_line_is_a_command_line_as_one_types_it() -> None:
     )
 
 
+def test_words_before_the_command_are_its_environment() -> None:
+    """NAME=VALUE words before the command are this service's environment; after it they are arguments."""
+    (service,) = parse(b"submit: SUBMISSION= A_1='x  y' B=\"p=q\" env C=3 qm-smtpd\n")
+    assert service.env == ((b"SUBMISSION", b""), (b"A_1", b"x  y"), (b"B", b"p=q"))
+    assert service.argv == (b"env", b"C=3", b"qm-smtpd")
+
+
+def test_what_is_no_name_begins_the_command() -> None:
+    """A word whose part before = is no name of a variable is the command."""
+    (service,) = parse(b"a: 1A=x A=y\n")
+    assert service == Service("a", (b"1A=x", b"A=y"))
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -24,6 +37,8 @@ def test_a_line_is_a_command_line_as_one_types_it() -> None:
         (b"a: b\nnonsense\n", 2),
         (b"a: b\n: c\n", 2),
         (b"a:\n", 1),
+        (b"a: A=1 B=2\n", 1),
+        (b"a: b\0c\n", 1),
         (b"a: b\na: c\n", 2),
         (b"log: cat\n", 1),
         (b"A: b\n", 1),

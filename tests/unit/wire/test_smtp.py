@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qm.wire import smtp
-from qm.wire.smtp import Limits, Server
+from qm.wire.smtp import RESPONSE_MAX, Limits, Server
 from qm.wire.smtpevent import (
     ANSWERED,
     END,
     NEED_DATA,
+    Auth,
     End,
     Event,
     Hello,
@@ -22,10 +23,13 @@ from qm.wire.smtpevent import (
     Quit,
     Rcpt,
     Rejected,
+    Response,
     Start,
+    StartTls,
     Text,
 )
 from qm.wire.smtpreply import GO, OK, TOO_BIG, TROUBLE, Reply
+from qm.wire.smtpstate import BEFORE_AUTH, BEFORE_TLS, Bar
 
 Answer = Callable[[Event], Reply]
 
@@ -47,9 +51,11 @@ class Events(list[Event]):
         return repr(event) in map(repr, self)
 
 
-def talk(pieces: Iterable[bytes], answer: Answer = yes, limits: Limits = DEFAULT) -> tuple[Events, bytes]:
+def talk(
+    pieces: Iterable[bytes], answer: Answer = yes, limits: Limits = DEFAULT, bar: Bar | None = None
+) -> tuple[Events, bytes]:
     """What a server that is fed *pieces* tells and says; the text of a message in one event."""
-    server, said, events = Server(limits), b"", []
+    server, said, events = Server(limits, bar), b"", []
     todo = iter([*pieces, b""])
     while True:
         event = server.next_event()
@@ -367,7 +373,110 @@ def test_utf8_recipient_needs_a_utf8_transaction() -> None:
     assert codes(talk([wire])[1]) == [250, 553, 250, 250, 250, 553]
 
 
+def asking(*right: bytes) -> Answer:
+    """Ask for a response until one is *right*; ``*`` ends the exchange."""
+
+    def answer(event: Event) -> Reply:
+        if isinstance(event, Auth | Response):
+            line = event.initial if isinstance(event, Auth) else event.line
+            if line == b"*":
+                return Reply(501, b"5.7.0", b"cancelled")
+            return Reply(235, b"2.7.0", b"ok") if line in right else Reply(334, b"", b"VXNlcm5hbWU6")
+        return yes(event)
+
+    return answer
+
+
+def test_auth() -> None:
+    """334 asks for a line, which is no command; after any other answer commands are heard again."""
+    wire = b"AUTH LOGIN\r\nQUIT\r\n\r\nyes\r\nNOOP\r\nAUTH X yes\r\nAUTH X =\n*\nNOOP\r\n"
+    events, said = talk([wire], asking(b"yes"))
+    assert events == [
+        Auth(b"LOGIN", None),
+        Response(b"QUIT"),
+        Response(b""),
+        Response(b"yes"),
+        Noop(),
+        Auth(b"X", b"yes"),
+        Auth(b"X", b"="),
+        Response(b"*"),
+        Noop(),
+    ]
+    assert codes(said) == [334, 334, 334, 235, 250, 235, 334, 501, 250]
+
+
+def test_an_empty_challenge() -> None:
+    """An empty challenge is 334, a blank and the line end (RFC 4954 4)."""
+    assert talk([b"AUTH PLAIN\r\n"], lambda event: Reply(334, b"", b""))[1] == b"334 \r\n"
+
+
+def test_auth_is_not_for_transactions() -> None:
+    """AUTH during a transaction is a bad sequence, and the transaction stays (RFC 4954 4)."""
+    assert codes(talk([BEGIN + b"AUTH PLAIN x\r\nDATA\r\n.\r\n"])[1]) == [250, 250, 250, 503, 354, 250]
+    assert codes(talk([b"MAIL FROM:<>\r\nAUTH PLAIN x\r\nRSET\r\nAUTH PLAIN x\r\n"])[1]) == [250, 503, 250, 250]
+
+
+def test_long_responses() -> None:
+    """A line of an exchange may be as long as RFC 4954 asks for; a longer one ends the exchange, not the session."""
+    for first in (b"AUTH PLAIN ", b"AUTH PLAIN\r\n"):
+        just = first + b"x" * RESPONSE_MAX + b"\r\nNOOP\r\n"
+        long = first + b"x" * (RESPONSE_MAX + 100) + b"\r\nNOOP\r\n"
+        right = b"x" * RESPONSE_MAX
+        for pieces in ([just], [just[:-7], just[-7:]], [just[:9000], just[9000:]]):
+            assert codes(talk(pieces, asking(right))[1])[-2:] == [235, 250]
+        for pieces in ([long], [long[:-7], long[-7:]], [long[:9000], long[9000:]]):
+            events, said = talk(pieces, asking(right))
+            assert codes(said)[-2:] == [500, 250]
+            assert events[-1:] == [Noop()]
+
+
+def test_an_endless_response() -> None:
+    """A line of an exchange without end is thrown away so far, and then the session ends."""
+    assert codes(talk([b"AUTH X\r\n", *[b"x" * 65536] * 1000], asking())[1]) == [334, 500, 421]
+
+
+def test_half_an_exchange() -> None:
+    """A response without its line end is none."""
+    assert talk([b"AUTH X\r\nyes"], asking(b"yes"))[0] == [Auth(b"X", None)]
+
+
+def test_refused_logins_are_errors() -> None:
+    """Failed attempts count as errors, however they are made, and then the session ends."""
+    wire = b"AUTH X *\r\nAUTH X\r\n*\r\n" * 100
+    assert codes(talk([wire], asking(), Limits(errors=3))[1]) == [501, 334, 501, 501, 421]
+
+
+def test_secrets_are_in_no_repr() -> None:
+    """What may hold a password is not shown when an event is."""
+    assert "x" not in repr(Auth(b"PLAIN", b"x")) + repr(Response(b"x"))
+
+
+def test_starttls() -> None:
+    """STARTTLS is told to the driver, between messages; whether the peer sent more at once is known then."""
+    for wire, unread in ((b"NOOP\r\nSTARTTLS\r\n", False), (b"NOOP\r\nSTARTTLS\r\nM", True)):
+        server = Server(Limits())
+        server.receive(wire)
+        server.next_event()
+        server.reply(OK)
+        assert isinstance(server.next_event(), StartTls)
+        assert server.unread is unread
+    assert codes(talk([BEGIN + b"BDAT 2\r\n\r\nSTARTTLS\r\n"])[1]) == [250, 250, 250, 250, 503]
+
+
+def test_what_must_come_first() -> None:
+    """Before TLS and before AUTH most commands are refused, and the octets of a BDAT are no commands then either."""
+    wire = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@b>\r\nDATA\r\nBDAT 6\r\nQUIT\r\nRSET\r\nVRFY a\r\n"
+    both = b"STARTTLS\r\nAUTH X\r\nQUIT\r\n"
+    assert codes(talk([wire + both], bar=BEFORE_TLS)[1]) == [250, 530, 530, 530, 530, 530, 530, 250, 530, 250]
+    assert codes(talk([wire + both], bar=BEFORE_AUTH)[1]) == [250, 530, 530, 530, 530, 250, 530, 250, 250, 250]
+
+
 FRAGMENTS = [
+    b"AUTH PLAIN =\r\n",
+    b"auth x\r\n",
+    b"yes\r\n",
+    b"*\r\n",
+    b"STARTTLS\r\n",
     BEGIN,
     b"EHLO c\r\n",
     b"MAIL FROM:<a@b> SIZE=10\r\n",
@@ -396,6 +505,9 @@ SESSIONS = st.one_of(
 )
 
 
+ANSWERS = [yes, refusing(Start, 451), refusing(Rcpt, 550), asking(b"yes")]
+
+
 def told(events: Events) -> Events:
     """What is the same however the input is cut: the text of a message that is never whole depends on the cuts."""
     kept = Events()
@@ -406,7 +518,7 @@ def told(events: Events) -> Events:
 
 
 @settings(max_examples=400)
-@given(SESSIONS, st.randoms(use_true_random=False), st.sampled_from([yes, refusing(Start, 451), refusing(Rcpt, 550)]))
+@given(SESSIONS, st.randoms(use_true_random=False), st.sampled_from(ANSWERS))
 def test_any_bytes(wire: bytes, rng: random.Random, answer: Answer) -> None:
     """Any bytes give replies and never an exception; whole, byte by byte and cut at random they give the same."""
     limits = Limits(line_bytes=600, errors=5, commands=10)

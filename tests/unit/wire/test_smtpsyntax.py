@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.wire.smtpevent import Bdat, Command, Hello, Help, Mail, Noop, Quit, Rcpt, Reset, Start, Vrfy
+from qm.wire.smtpevent import Auth, Bdat, Command, Hello, Help, Mail, Noop, Quit, Rcpt, Reset, Start, StartTls, Vrfy
 from qm.wire.smtpsyntax import Refused, check_ascii, loggable, parse
 
 UTF8 = "jörg@exämple.org".encode()
@@ -44,6 +44,12 @@ UTF8 = "jörg@exämple.org".encode()
         (b"HELP DATA", Help()),
         (b"VRFY a", Vrfy()),
         (b"quit", Quit()),
+        (b"starttls", StartTls()),
+        (b"AUTH PLAIN", Auth(b"PLAIN", None)),
+        (b"auth scram-sha-256-plus =", Auth(b"scram-sha-256-plus", b"=")),
+        (b"AUTH PLAIN AGEAYg==", Auth(b"PLAIN", b"AGEAYg==")),
+        (b"MAIL FROM:<a@b> AUTH=<> REQUIRETLS", Mail(b"a@b", requiretls=True, auth=b"<>")),
+        (b"MAIL FROM:<a@b> AUTH=e+3Dmc2@x", Mail(b"a@b", auth=b"e+3Dmc2@x")),
     ],
 )
 def test_parse(line: bytes, want: Command) -> None:
@@ -61,8 +67,16 @@ def test_parse(line: bytes, want: Command) -> None:
         (b"EXPN list", 502, b"5.5.1"),
         (b"ETRN x", 502, b"5.5.1"),
         (b"TURN", 502, b"5.5.1"),
-        (b"STARTTLS", 502, b"5.5.1"),
-        (b"AUTH PLAIN AGEAYg==", 502, b"5.5.1"),
+        (b"STARTTLS now", 501, b"5.5.4"),
+        (b"AUTH", 501, b"5.5.4"),
+        (b"AUTH PLAIN  x  y", 501, b"5.5.4"),
+        (b"AUTH PL*IN", 501, b"5.5.4"),
+        (b"AUTH " + b"X" * 21, 501, b"5.5.4"),
+        (b"AUTH PLAIN \0", 501, b"5.5.2"),
+        (b"MAIL FROM:<a@b> REQUIRETLS=1", 501, b"5.5.4"),
+        (b"MAIL FROM:<a@b> AUTH", 501, b"5.5.4"),
+        (b"MAIL FROM:<a@b> AUTH=+2b", 501, b"5.5.4"),
+        (b"MAIL FROM:<a@b> AUTH=" + b"x" * 501, 501, b"5.5.4"),
         (b"EHLO", 501, b"5.5.4"),
         (b"EHLO " + b"x" * 256, 501, b"5.5.4"),
         (b"EHLO a\x1b[2J", 501, b"5.5.2"),
@@ -94,7 +108,6 @@ def test_parse(line: bytes, want: Command) -> None:
         (b"MAIL FROM:<a@b> RET=FULL RET=HDRS", 501, b"5.5.4"),
         (b"MAIL FROM:<a@b> ENVID=a+3", 501, b"5.5.4"),
         (b"MAIL FROM:<a@b> ENVID=" + b"a" * 101, 501, b"5.5.4"),
-        (b"MAIL FROM:<a@b> AUTH=<>", 555, b"5.5.4"),
         (b"MAIL FROM:<a@b> NOTIFY=NEVER", 555, b"5.5.4"),
         (b"MAIL FROM:<a@b> =1", 501, b"5.5.4"),
         (b"RCPT TO:<>", 553, b"5.1.3"),

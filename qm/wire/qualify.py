@@ -1,4 +1,4 @@
-"""How inject completes an address (qmail.md 16.1), in the order of the lines of `complete`."""
+"""How an address that lacks a host or a domain is completed (qmail.md 16.1); `complete` has the order."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
