@@ -18,6 +18,7 @@ from tests.harness.suite import BIN, HOST, ROOT, wait_for
 STRANGER = "65533"  # a uid without account
 READS = {"x86_64": {0, 19, 45, 47}, "aarch64": {63, 65, 207, 212}}  # read, readv, recvfrom, recvmsg
 POLLS = {"x86_64": {7, 271}, "aarch64": {73}}  # poll, ppoll
+ANY_PORTS = [word for name in ("pop3", "submit", "submits", "pop3s") for word in (f"--{name}", "0")]
 
 
 class Newcomer:
@@ -37,7 +38,7 @@ class Newcomer:
 
     def start(self, *arguments: str) -> dict[str, str]:
         """Run it on any ports; what it says, by name."""
-        code, text = self.type("--smtp", "0", "--pop3", "0", *arguments)
+        code, text = self.type("--smtp", "0", *ANY_PORTS, *arguments)
         assert code == 0, text
         found = re.search(r"SMTP on 127.0.0.1:(?P<smtp>\d+), POP3 on 127.0.0.1:(?P<pop3>\d+)", text)
         login = re.search(r"user (?P<user>\S+)   password (?P<password>\S+)", text)
@@ -119,7 +120,7 @@ def test_a_port_that_is_taken(newcomer: Newcomer) -> None:
         other.bind((HOST, 0))
         other.listen()
         busy = other.getsockname()[1]
-        code, text = newcomer.type("--smtp", str(busy), "--pop3", "0")
+        code, text = newcomer.type("--smtp", str(busy), *ANY_PORTS)
     assert code == 0, text
     found = re.search(rf"^port {busy} is taken; smtp uses (\d+)$", text, re.MULTILINE)
     assert found
@@ -262,7 +263,7 @@ def test_a_user_without_rights_can_run_it(open_folder: Path) -> None:
 
 def _copy_checkout(target: Path) -> None:
     """What a run needs of the checkout; the heavy tools of .venv stay behind."""
-    tools = "ruff* *mypy* cryptography* pip* pygments* setuptools* hypothesis* grimp* _pytest rich* ast_serialize*"
+    tools = "ruff* *mypy* pip* pygments* setuptools* hypothesis* grimp* _pytest rich* ast_serialize*"
     tools += " pkg_resources* importlinter* coverage* librt* py-spy"
     for name in ("qm", "bin", "control", "alias", ".venv"):
         shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns(*tools.split()))

@@ -17,6 +17,7 @@ _WORKERS: Final = {
     "qm-queued": "qm-queued's worker",
     "qm-userd": "qm-userd's worker",
     "qm-send": "qm-send's worker",
+    "qm-tlsd": "qm-tlsd's worker",
     "qm-lspawn": "qm-local",
     "qm-rspawn": "qm-remote",
 }
@@ -55,7 +56,7 @@ class Scene:
         roles = re.findall(r"^(\w+):(\d+):", (suite.home / "control/roles").read_text(), re.MULTILINE)
         self._names = {0: "root"} | {int(uid): role for role, uid in roles}
         self._log = os.readlink(f"/proc/{suite.supervisor_pid}/fd/2")
-        self._ours = {suite.smtp_port, suite.pop3_port}
+        self._ours = {suite.port(name) for name in ("smtp", "pop3", "submit", "submits", "pop3s")}
         self._tcp = _tcp_sockets()
         self._unix = _unix_sockets()
         self.processes: list[Process] = []
