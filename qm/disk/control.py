@@ -58,6 +58,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("defaulthost", L, ME, "inject", "Host for addresses without @."),
         Control("delaywarning", N, 0, "send", "Age at which a sender is warned that mail waits; 0: never.", "s"),
         Control("dnsservers", S, None, "remote", "DNS servers, address[:port], instead of those of /etc/resolv.conf."),
+        Control("dnstrusted", S, None, "remote", "DNS servers believed about DNSSEC, address[/mask]; or loopback."),
         Control("doublebouncehost", L, ME, "send", "Host of doublebounceto."),
         Control("doublebounceto", L, b"postmaster", "send", "Who gets bounces that bounce."),
         Control("ehloignore", T, None, "remote", "EHLO keywords not to use: host:KEYWORD KEYWORD; keys as smtproutes."),

@@ -14,6 +14,7 @@ from qm.wire.smtpclient import Step
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
 SERVERS_MAX: Final = 3  # of resolv.conf(5)
+_LOOPBACK: Final = (policy.network(b"127.0.0.0/8"), policy.network(b"::1"))
 RECHECK_S: Final = 1.0  # how often the files are looked at, at most
 
 _PHASES: Final = {
@@ -31,6 +32,7 @@ _PHASES: Final = {
 }
 CONTROLS: Final = (
     "dnsservers",
+    "dnstrusted",
     "ehloignore",
     "helohost",
     "ipfamily",
@@ -110,6 +112,13 @@ def _server(line: bytes) -> Server:
     return server(address, number)
 
 
+def _trusted(controls: Controls) -> tuple[policy.Network, ...]:
+    """Without the file, servers of this host: nobody is between us and them (RFC 7672 2.2)."""
+    if controls.present("dnstrusted"):
+        return _networks(controls, "dnstrusted")
+    return _LOOPBACK
+
+
 def _resolv_conf() -> tuple[Server, ...]:
     """The nameserver lines of resolv.conf(5); without any, this host, as the C library does."""
     found = []
@@ -135,7 +144,10 @@ def _servers(controls: Controls) -> tuple[Server, ...]:
             found.append(_server(line))
         except ValueError as error:
             raise _bad("dnsservers", line, "not address[:port]") from error
-    return tuple(found) or _resolv_conf()
+    trusted = _trusted(controls)
+    return tuple(
+        known._replace(trusted=policy.is_in(known.address, trusted)) for known in tuple(found) or _resolv_conf()
+    )
 
 
 def _timeouts(controls: Controls) -> Timeouts:

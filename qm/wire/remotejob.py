@@ -4,13 +4,25 @@ rspawn remembers what one worker has learned and gives it to the next: the way t
 out.  A worker can only change what is remembered of the destination that it serves, and which addresses are skipped.
 """
 
+from enum import Enum
 from typing import Final, NamedTuple
 
+from qm.wire import tlsa
 from qm.wire.record import Malformed, number, pack
 from qm.wire.smtproute import Destination
+from qm.wire.tlsa import Tlsa
 
 ROUTE_MAX: Final = 4000  # bytes
 SKIPPED_MAX: Final = 200  # addresses; with a Delivery and a route they fit into RECORD_MAX
+
+
+class Trust(Enum):
+    """What DNSSEC vouches for."""
+
+    NOTHING = b"-"
+    NAME = b"n"  # that this is the destination's host
+    TLSA = b"t"  # and its TLSA records
+    LATER = b"?"  # its TLSA records could not be looked up
 
 
 class Host(NamedTuple):
@@ -19,6 +31,8 @@ class Host(NamedTuple):
     preference: int
     name: bytes  # for people, RFC 3464 and TLS; ``[address]`` for a literal
     addresses: tuple[bytes, ...]  # in the order of trying
+    trust: Trust = Trust.NOTHING
+    tlsa: tuple[Tlsa, ...] = ()
 
 
 class Route(NamedTuple):
@@ -43,13 +57,19 @@ class Report(NamedTuple):
 
 
 def pack_route(route: Route) -> bytes:
-    """Hosts that do not fit are left out, and without hosts or time to keep it the route is empty."""
+    """Hosts that do not fit are left out, and without hosts or time to keep it the route is empty.
+
+    It is empty, too, if a host with TLSA records does not fit: those after it may be less protected.
+    """
     lines = [b"%d" % (route.until_s * 1000)]
     size = 0
     for host in route.hosts:
-        line = b"%d %b %b" % (host.preference, host.name, b",".join(host.addresses))
+        where = (host.preference, host.name, b",".join(host.addresses))
+        line = b"%d %b %b %b %b" % (*where, host.trust.value, tlsa.pack(host.tlsa))
         size += len(line) + 1
         if size > ROUTE_MAX - 40:
+            if host.tlsa:
+                return b""
             break
         lines.append(line)
     return b"\n".join(lines) if route.until_s and len(lines) > 1 else b""
@@ -61,10 +81,19 @@ def unpack_route(text: bytes) -> Route:
     hosts = []
     for line in lines:
         fields = line.split(b" ")
-        if len(fields) != 3:
+        if len(fields) != 5:
             raise Malformed("a route with a bad line")
-        hosts.append(Host(number(fields[0], 65535), fields[1], tuple(fields[2].split(b","))))
+        preference, name, addresses, trust, records = fields
+        known = _trust(trust), tlsa.unpack(records)
+        hosts.append(Host(number(preference, 65535), name, tuple(addresses.split(b",")), *known))
     return Route(number(until_ms, 1 << 62) / 1000, tuple(hosts))
+
+
+def _trust(word: bytes) -> Trust:
+    try:
+        return Trust(word)
+    except ValueError as error:
+        raise Malformed("a host whose trust means nothing") from error
 
 
 def route_until_s(text: bytes) -> float:

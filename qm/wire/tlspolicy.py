@@ -27,6 +27,21 @@ class Level(Enum):
     DANE = b"dane"
 
 
+class Trouble(Enum):
+    """Why a session is not protected as it must be, in the words of RFC 8460 4.3."""
+
+    NOT_OFFERED = "starttls-not-supported"
+    WRONG_NAME = "certificate-host-mismatch"
+    NOT_TRUSTED = "certificate-not-trusted"
+    EXPIRED = "certificate-expired"
+    FAILED = "validation-failure"
+    NO_TLSA = "dane-required"
+    BAD_TLSA = "tlsa-invalid"
+    NO_DNSSEC = "dnssec-invalid"
+    STS_INVALID = "sts-policy-invalid"
+    STS_UNFETCHED = "sts-policy-fetch-error"
+
+
 class Rule(NamedTuple):
     level: Level
     names: tuple[bytes, ...] = ()  # in lower case; for VERIFY
