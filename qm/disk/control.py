@@ -92,6 +92,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("smtpgreeting", L, ME, "smtpd", "What the SMTP greeting says, this host's name first."),
         Control("systemlogin", N, 1, "userd", "As root, 1: accounts of this machine may log in; 0: users/passwd."),
         Control("smtproutes", T, None, "send, rspawn, remote", "Relays: host:relay:port; .domain, empty; none: MX."),
+        Control("stsport", N, 443, "remote", "Port of the servers of MTA-STS policies; 0: no MTA-STS."),
         Control("timeoutconnect", N, 60, "remote", "How long a server may take to accept a connection.", "s"),
         Control("timeoutdata", N, 180, "smtpd", "How long smtpd waits for the next piece of a message.", "s"),
         Control("timeoutdatadone", N, 600, "remote", "How long it may take to accept a message.", "s"),

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from qm.errors import Permanent, Temporary
 from qm.remote import policy
 from qm.remote.resolver import ADDRESS_TYPES, MX, TLSA, Question, Resolver
+from qm.remote.sts import Sts
 from qm.wire.dnsverdict import TTL_MAX_S, Finding, Mx
+from qm.wire.mtasts import Policy
 from qm.wire.remotejob import Host, Route, Trust
 from qm.wire.smtproute import Destination
 
@@ -23,11 +25,13 @@ class Router:
         ipfamily: Mapping[bytes, bytes],
         *,
         have_ipv6: bool,
+        sts: Sts | None = None,
     ) -> None:
         self._resolver = resolver
         self._ourselves = ourselves
         self._ipfamily = ipfamily
         self._have_ipv6 = have_ipv6
+        self._sts = sts
 
     def find(self, destination: Destination) -> Route:
         """The way there, without us in it; raises Temporary and Permanent, as they are to be reported."""
@@ -48,7 +52,15 @@ class Router:
         if not better:
             raise unsure or policy.nobody(policy.shown(destination.host), ourselves=bool(hosts))
         keep = ttl_s and unsure is None  # else the next delivery may learn more
-        return Route(time.monotonic() + ttl_s if keep else 0, tuple(better))
+        return Route(time.monotonic() + ttl_s if keep else 0, tuple(better), self._policy(destination, better))
+
+    def _policy(self, destination: Destination, hosts: Sequence[Host]) -> Policy | None:
+        """The MTA-STS policy, if it can matter: not for a relay, an address, or where DANE decides (RFC 8461 2)."""
+        if self._sts is None or destination.relay or all(host.trust is Trust.TLSA for host in hosts):
+            return None
+        if policy.literal(destination.host) is not None:
+            return None
+        return self._sts.policy(policy.ascii_name(destination.host).lower().encode())
 
     def _by_name(self, destination: Destination) -> tuple[list[Host], Temporary | None, int]:
         """Hosts with addresses, what we could not find out about the others, and for how many seconds that holds."""

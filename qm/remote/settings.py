@@ -41,6 +41,7 @@ CONTROLS: Final = (
     "remoteaddresses",
     "remotemessages",
     "smtproutes",
+    "stsport",
     "timeoutconnect",
     "timeoutdatasend",
     "timeoutdns",
@@ -65,6 +66,7 @@ class Settings(NamedTuple):
     messages_max: int  # in one session
     timeouts: Timeouts
     tlspolicy: Mapping[bytes, bytes]
+    stsport: int  # 0: no MTA-STS
     tlsroots: str  # a file, or a directory with a / at its end; empty: the system's
 
 
@@ -183,6 +185,7 @@ def settings(controls: Controls) -> Settings:
         max(1, controls.number("remotemessages")),
         _timeouts(controls),
         controls.table("tlspolicy"),
+        controls.number("stsport"),
         _roots(controls.line("tlsroots")),
     )
 

@@ -48,13 +48,26 @@ def unverified() -> ssl.SSLContext:
 def verified(roots: str) -> ssl.SSLContext:
     """With the system's roots, looked up as they are needed, or those of a file or directory; raises OSError."""
     context = _context()
+    _load(context, roots)
+    return context
+
+
+@cache
+def named(roots: str) -> ssl.SSLContext:
+    """For HTTPS: verified, and for the name that is asked for; raises OSError."""
+    context = _context()
+    context.check_hostname = True
+    _load(context, roots)
+    return context
+
+
+def _load(context: ssl.SSLContext, roots: str) -> None:
     if not roots:
         context.set_default_verify_paths()
     elif roots.endswith("/"):
         context.load_verify_locations(capath=roots)
     else:
         context.load_verify_locations(cafile=roots)
-    return context
 
 
 def _sni(name: bytes) -> str | None:

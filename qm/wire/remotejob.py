@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from qm.wire import tlsa
+from qm.wire.mtasts import Mode, Policy
 from qm.wire.record import Malformed, number, pack
 from qm.wire.smtproute import Destination
 from qm.wire.tlsa import Tlsa
@@ -40,6 +41,7 @@ class Route(NamedTuple):
 
     until_s: float  # of the monotonic clock, which all processes share; 0: not to be kept
     hosts: tuple[Host, ...]
+    sts: Policy | None = None  # its max_age_s is not passed on
 
 
 class Job(NamedTuple):
@@ -61,8 +63,9 @@ def pack_route(route: Route) -> bytes:
 
     It is empty, too, if a host with TLSA records does not fit: those after it may be less protected.
     """
-    lines = [b"%d" % (route.until_s * 1000)]
-    size = 0
+    sts = b"%b %b" % (route.sts.mode.value, b",".join(route.sts.patterns)) if route.sts else b""
+    lines = [b"%d" % (route.until_s * 1000), sts]
+    size = len(sts)
     for host in route.hosts:
         where = (host.preference, host.name, b",".join(host.addresses))
         line = b"%d %b %b %b %b" % (*where, host.trust.value, tlsa.pack(host.tlsa))
@@ -72,12 +75,13 @@ def pack_route(route: Route) -> bytes:
                 return b""
             break
         lines.append(line)
-    return b"\n".join(lines) if route.until_s and len(lines) > 1 else b""
+    return b"\n".join(lines) if route.until_s and len(lines) > 2 else b""
 
 
 def unpack_route(text: bytes) -> Route:
     """Raises Malformed for anything that pack_route does not make."""
-    until_ms, *lines = text.split(b"\n")
+    until_ms, sts, *lines = [*text.split(b"\n"), b""]
+    lines = lines[:-1]
     hosts = []
     for line in lines:
         fields = line.split(b" ")
@@ -86,7 +90,15 @@ def unpack_route(text: bytes) -> Route:
         preference, name, addresses, trust, records = fields
         known = _trust(trust), tlsa.unpack(records)
         hosts.append(Host(number(preference, 65535), name, tuple(addresses.split(b",")), *known))
-    return Route(number(until_ms, 1 << 62) / 1000, tuple(hosts))
+    return Route(number(until_ms, 1 << 62) / 1000, tuple(hosts), _sts(sts))
+
+
+def _sts(line: bytes) -> Policy | None:
+    mode, _, patterns = line.partition(b" ")
+    try:
+        return Policy(Mode(mode), 0, tuple(patterns.split(b","))) if line else None
+    except ValueError as error:
+        raise Malformed("a route with a bad policy") from error
 
 
 def _trust(word: bytes) -> Trust:

@@ -38,8 +38,6 @@ class Trouble(Enum):
     NO_TLSA = "dane-required"
     BAD_TLSA = "tlsa-invalid"
     NO_DNSSEC = "dnssec-invalid"
-    STS_INVALID = "sts-policy-invalid"
-    STS_UNFETCHED = "sts-policy-fetch-error"
 
 
 class Rule(NamedTuple):
