@@ -56,7 +56,6 @@ class Demand(NamedTuple):
     names: tuple[bytes, ...] = ()  # one of them must be in the certificate: VERIFY, and DANE with a trust anchor
     tlsa: tuple[Tlsa, ...] = ()  # DANE: the usable ones, at least one
     trial: bool = False  # MTA-STS in testing mode: a failure is noted, and the mail delivered all the same
-    requiretls: bool = False  # RFC 8689: a failure is for ever
 
 
 CLEAR: Final = Demand(Level.NONE, b"fallback")
