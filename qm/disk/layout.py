@@ -70,6 +70,8 @@ PLACES: Final = (
     Place("run/lock", F, USE, R, 0o644, "held by the supervisor"),
     Place("run/status*", F, USE, R, 0o644, "which process is which service"),
     Place("run/rspawn", S, USE, R, 0o600, "rspawn's door, for tcpto and tcpok"),
+    Place("sts", D, INSTALL, ("qmailr",), 0o700, "what other domains ask of who sends to them (MTA-STS)"),
+    Place("sts/*", F, USE, ("qmailr",), 0o600, "a domain's policy"),
     Place("log", D, INSTALL, ("qmaill",), 0o750, "what the programs say"),
     Place("log/*", F, USE, ("qmaill",), 0o744, "what they have said"),
     Place("queue", D, INSTALL, Q, 0o751, "the queue; others pass through to its socket"),

@@ -1,10 +1,11 @@
 """remote: hand a message to another host by SMTP (qmail-remote).
 
 Usage:   qm-remote host sender recipient ...
-Reads:   fd 0 (the message), control/{dnsservers,ehloignore,helohost,ipfamily,me,moreipme,notipme,remoteaddresses,
-         remotemessages,smtproutes,timeoutconnect,timeoutdatadone,timeoutdatainit,timeoutdatasend,timeoutdns,timeoutgreeting,
-         timeouthelo,timeoutmail,timeoutrcpt,timeoutremote,timeouttls,tlspolicy,tlsroots}, /etc/resolv.conf
-Writes:  fd 1 (reports), fd 2 (log), the network
+Reads:   fd 0 (the message), control/{dnsservers,dnstrusted,ehloignore,helohost,ipfamily,me,moreipme,notipme,
+         remoteaddresses,remotemessages,smtproutes,stsport,timeoutconnect,timeoutdatadone,timeoutdatainit,timeoutdatasend,
+         timeoutdns,timeoutgreeting,timeouthelo,timeoutmail,timeoutrcpt,timeoutremote,timeouttls,tlspolicy,
+         tlsroots}, sts/*, /etc/resolv.conf
+Writes:  sts/*, fd 1 (reports), fd 2 (log), the network
 As:      qmailr, as a worker of rspawn; the command: whoever calls it
 Exits:   0 always; what became of the message is in the reports
 See:     qm-remote(8), qmail.md section 14; docs/INTERNALS.md 1.6.2

@@ -11,7 +11,7 @@ import idna.uts46data  # noqa: F401  loaded now: idna itself does it at the firs
 
 from qm.errors import Permanent, Temporary
 from qm.wire.dnsverdict import SETTLED, Finding, Mx, Verdict
-from qm.wire.remotejob import Host
+from qm.wire.remotejob import Host, Trust
 from qm.wire.route import walk
 
 HOSTS_MAX: Final = 20  # mail exchangers that are looked up
@@ -109,6 +109,22 @@ def with_addresses(
     return hosts
 
 
+def secure_base(findings: Iterable[Finding]) -> str:
+    """What a host is called after all CNAMEs, if its addresses are secure (RFC 7672 2.1.1, 2.2.2); else nothing."""
+    found = [finding for finding in findings if finding.addresses]
+    return found[0].canonical if found and all(finding.secure for finding in found) else ""
+
+
+def with_tlsa(host: Host, bases: Sequence[str], findings: Sequence[Finding]) -> Host:
+    """*host* with the TLSA records of the first of its names that has some; *findings* is by name."""
+    for base, finding in zip(bases, findings, strict=True):
+        if finding.verdict not in SETTLED:
+            return host._replace(trust=Trust.LATER)
+        if finding.tlsa and finding.secure:
+            return host._replace(name=base.encode(), trust=Trust.TLSA, tlsa=finding.tlsa)
+    return host
+
+
 def unsure(
     host: str, exchangers: Iterable[Mx], found: Iterable[Host], findings: Mapping[tuple[str, int], Finding]
 ) -> NoRoute | None:
@@ -152,6 +168,11 @@ def families(table: Mapping[bytes, bytes], host: bytes, *, have_ipv6: bool) -> F
 def network(text: bytes) -> Network:
     """``address[/mask]``; raises ValueError."""
     return ipaddress.ip_network(text.decode("ascii"), strict=False)
+
+
+def is_in(address: str, networks: Iterable[Network]) -> bool:
+    parsed = parse_address(address.encode())
+    return parsed is not None and any(parsed in network for network in networks)
 
 
 class Ourselves:

@@ -9,12 +9,15 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
+import dns.flags
 import dns.message
 import dns.rdatatype
 
 from qm.wire.dnsverdict import SETTLED, Finding, Verdict, judge
 
 MX: Final = int(dns.rdatatype.MX)
+TXT: Final = int(dns.rdatatype.TXT)
+TLSA: Final = int(dns.rdatatype.TLSA)
 ADDRESS_TYPES: Final = {4: int(dns.rdatatype.A), 6: int(dns.rdatatype.AAAA)}
 TRY_S: Final = 3.0  # one server's time to answer
 GRACE_S: Final = 0.05  # how much later than what is needed the rest may come (RFC 8305 3)
@@ -31,6 +34,7 @@ class Server(NamedTuple):
     family: int
     address: str
     port: int
+    trusted: bool = False  # what it says of DNSSEC is believed (RFC 7672 2.2)
 
 
 def server(address: str, port: int = 53) -> Server:
@@ -58,7 +62,9 @@ class _Asked:
     def _message(self) -> dns.message.Message:
         rdtype = dns.rdatatype.RdataType(self.question.rdtype)
         edns = 0 if self.edns else -1
-        return dns.message.make_query(self.question.name + ".", rdtype, use_edns=edns, payload=UDP_MAX)
+        query = dns.message.make_query(self.question.name + ".", rdtype, use_edns=edns, payload=UDP_MAX)
+        query.flags |= dns.flags.AD  # RFC 6840 5.7: whether the answer is secure, without the signatures
+        return query
 
     @property
     def settled(self) -> bool:
@@ -70,7 +76,7 @@ class _Asked:
         return self.message.to_wire()
 
     def take(self, finding: Finding, server: Server) -> None:
-        self.finding = finding
+        self.finding = finding if server.trusted else finding._replace(secure=False)
         if finding.verdict is Verdict.FORMERR and self.edns:
             self.edns = False  # RFC 6891 7: it may be too old for EDNS
         elif not self.settled:

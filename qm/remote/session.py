@@ -11,14 +11,14 @@ from typing import Final, NamedTuple
 from qm.errors import Temporary
 from qm.remote.connection import Connection, Lost
 from qm.remote.message import Message
-from qm.remote.tls import TlsFailed, Trouble
+from qm.remote.tls import TlsFailed
 from qm.remote.transaction import Text, Traits, Transaction
 from qm.remote.words import Peer
 from qm.wire.delivery import Delivery
 from qm.wire.replies import BadReply, Reply
 from qm.wire.smtpbody import END, BodyEncoder
 from qm.wire.smtpclient import Answer, Client, Step
-from qm.wire.tlspolicy import Demand, Level
+from qm.wire.tlspolicy import Demand, Level, Trouble
 
 CLOSING: Final = 421  # RFC 5321 3.8
 PARTING_S: Final = 1.0  # how long a last word of a server that has closed is waited for

@@ -14,6 +14,7 @@ from qm.wire.smtpclient import Step
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
 SERVERS_MAX: Final = 3  # of resolv.conf(5)
+_LOOPBACK: Final = (policy.network(b"127.0.0.0/8"), policy.network(b"::1"))
 RECHECK_S: Final = 1.0  # how often the files are looked at, at most
 
 _PHASES: Final = {
@@ -31,6 +32,7 @@ _PHASES: Final = {
 }
 CONTROLS: Final = (
     "dnsservers",
+    "dnstrusted",
     "ehloignore",
     "helohost",
     "ipfamily",
@@ -39,6 +41,7 @@ CONTROLS: Final = (
     "remoteaddresses",
     "remotemessages",
     "smtproutes",
+    "stsport",
     "timeoutconnect",
     "timeoutdatasend",
     "timeoutdns",
@@ -63,6 +66,7 @@ class Settings(NamedTuple):
     messages_max: int  # in one session
     timeouts: Timeouts
     tlspolicy: Mapping[bytes, bytes]
+    stsport: int  # 0: no MTA-STS
     tlsroots: str  # a file, or a directory with a / at its end; empty: the system's
 
 
@@ -94,6 +98,13 @@ def _families(controls: Controls) -> Mapping[bytes, bytes]:
     return table
 
 
+def _trusted(controls: Controls) -> tuple[policy.Network, ...]:
+    """Without the file, servers of this host: nobody is between us and them (RFC 7672 2.2)."""
+    if controls.present("dnstrusted"):
+        return _networks(controls, "dnstrusted")
+    return _LOOPBACK
+
+
 def _resolv_conf() -> tuple[Server, ...]:
     """The nameserver lines of resolv.conf(5); without any, this host, as the C library does."""
     found = []
@@ -119,7 +130,10 @@ def _servers(controls: Controls) -> tuple[Server, ...]:
             found.append(server(*dnsserver.parse(line)))
         except ValueError as error:
             raise _bad("dnsservers", line, "not address[:port]") from error
-    return tuple(found) or _resolv_conf()
+    trusted = _trusted(controls)
+    return tuple(
+        known._replace(trusted=policy.is_in(known.address, trusted)) for known in tuple(found) or _resolv_conf()
+    )
 
 
 def _timeouts(controls: Controls) -> Timeouts:
@@ -155,6 +169,7 @@ def settings(controls: Controls) -> Settings:
         max(1, controls.number("remotemessages")),
         _timeouts(controls),
         controls.table("tlspolicy"),
+        controls.number("stsport"),
         _roots(controls.line("tlsroots")),
     )
 

@@ -6,30 +6,14 @@ No key of ours is in it: a client has none.  TLS 1.2 and newer (RFC 8996, RFC 93
 import socket
 import ssl
 import time
-from enum import Enum
 from functools import cache
 from typing import Final
 
 from qm.wire import certname
-from qm.wire.tlspolicy import Demand, Level
+from qm.wire.tlspolicy import Demand, Level, Trouble
 
 SEND_MAX: Final = 16384  # bytes of a TLS record; RFC 8446 5.1
 CHAIN_MAX: Final = 10  # certificates that are looked at
-
-
-class Trouble(Enum):
-    """Why a session is not protected as it must be, in the words of RFC 8460 4.3."""
-
-    NOT_OFFERED = "starttls-not-supported"
-    WRONG_NAME = "certificate-host-mismatch"
-    NOT_TRUSTED = "certificate-not-trusted"
-    EXPIRED = "certificate-expired"
-    FAILED = "validation-failure"
-    NO_TLSA = "dane-required"
-    BAD_TLSA = "tlsa-invalid"
-    NO_DNSSEC = "dnssec-invalid"
-    STS_INVALID = "sts-policy-invalid"
-    STS_UNFETCHED = "sts-policy-fetch-error"
 
 
 class TlsFailed(Exception):
@@ -64,13 +48,26 @@ def unverified() -> ssl.SSLContext:
 def verified(roots: str) -> ssl.SSLContext:
     """With the system's roots, looked up as they are needed, or those of a file or directory; raises OSError."""
     context = _context()
+    _load(context, roots)
+    return context
+
+
+@cache
+def named(roots: str) -> ssl.SSLContext:
+    """For HTTPS: verified, and for the name that is asked for; raises OSError."""
+    context = _context()
+    context.check_hostname = True
+    _load(context, roots)
+    return context
+
+
+def _load(context: ssl.SSLContext, roots: str) -> None:
     if not roots:
         context.set_default_verify_paths()
     elif roots.endswith("/"):
         context.load_verify_locations(capath=roots)
     else:
         context.load_verify_locations(cafile=roots)
-    return context
 
 
 def _sni(name: bytes) -> str | None:
@@ -124,6 +121,11 @@ def _reason(error: OSError) -> str:
 
 
 def _check(secured: Socket, demand: Demand) -> None:
+    if demand.level is Level.DANE:
+        from qm.remote import dane
+
+        if not dane.is_vouched_for(demand.tlsa, _chain(secured), demand.names):
+            raise TlsFailed("its certificate is not that of its TLSA records", Trouble.BAD_TLSA)
     if demand.level is Level.VERIFY and not certname.is_for_any(_names(secured), demand.names):
         raise TlsFailed("its certificate is for another name", Trouble.WRONG_NAME)
 
@@ -137,6 +139,17 @@ def _names(secured: Socket) -> list[bytes]:
             text = value.strip().encode("ascii", "replace")
             names += [text] if kind == "DNS" else [b"[%b]" % text] if kind == "IP Address" else []
     return names
+
+
+def _chain(secured: Socket) -> list[bytes]:
+    """What the peer sent, its own certificate first, in DER.
+
+    Python 3.13 has a method for it; before, the same is one level down.
+    """
+    if hasattr(secured, "get_unverified_chain"):
+        return list(secured.get_unverified_chain())[:CHAIN_MAX]
+    inner = getattr(secured, "_sslobj")  # noqa: B009
+    return [ssl.PEM_cert_to_DER_cert(c.public_bytes()) for c in (inner.get_unverified_chain() or ())[:CHAIN_MAX]]
 
 
 def facts(secured: Socket) -> bytes:

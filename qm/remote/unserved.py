@@ -22,7 +22,6 @@ class Miss(NamedTuple):
     reply: Reply | None
     reached: bool
     status: bytes = b"4.4.2"  # where there is no reply
-    final: bool = False  # it is for ever, although there is no reply
 
 
 def unserved(misses: Sequence[Miss], addresses: int, *, relay: bool) -> tuple[Result, Health]:
@@ -30,13 +29,11 @@ def unserved(misses: Sequence[Miss], addresses: int, *, relay: bool) -> tuple[Re
     reached = [miss for miss in misses if miss.reached]
     if not reached:
         return _dead(misses), Health.DEAD
-    refusals = [miss for miss in misses if miss.final or (miss.reply is not None and miss.reply.permanent)]
-    settled = len(refusals) == addresses
-    letter = b"D" if settled and not relay else b"Z"
+    refusals = [miss for miss in misses if miss.reply is not None and miss.reply.permanent]
+    letter = b"D" if len(refusals) == addresses and not relay else b"Z"
     told = next((miss for miss in reached if miss.reply is not None), reached[-1])
     if told.reply is None:
-        letter = b"D" if settled and told.final else b"Z"
-        return failure(letter, told.saying % told.peer.address, told.status, told.peer), Health.BUSY
+        return failure(b"Z", told.saying % told.peer.address, told.status, told.peer), Health.BUSY
     return answered(letter, told.peer, told.saying, told.reply), Health.BUSY
 
 

@@ -7,6 +7,7 @@ stale, another transaction for recipients that were too many.  Else what a trans
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from random import SystemRandom
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ from qm.remote.resolver import Resolver
 from qm.remote.routing import Router
 from qm.remote.session import Session, Stale, Unserved
 from qm.remote.settings import Config, Settings
+from qm.remote.sts import Sts
 from qm.remote.tls import TlsFailed
 from qm.remote.unserved import Miss, unserved
 from qm.remote.words import Peer, failure
@@ -27,6 +29,7 @@ from qm.unix import log
 from qm.unix.interfaces import own_addresses
 from qm.wire import tlspolicy
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
+from qm.wire.mtasts import Policy
 from qm.wire.record import Malformed
 from qm.wire.remotejob import Host, Report, Route, pack_report, pack_route, unpack_job, unpack_route
 from qm.wire.smtproute import Destination
@@ -46,6 +49,10 @@ class Known(NamedTuple):
 NOTHING: Final = Known(b"", frozenset())
 
 
+def _word(text: bytes) -> str:
+    return log.word(text).decode("ascii")
+
+
 class _Made(NamedTuple):
     """What the kept session was made for, and by."""
 
@@ -53,6 +60,7 @@ class _Made(NamedTuple):
     host: Host
     route: bytes  # the packed way that was looked at last
     settings: Settings | None
+    sts: Policy | None = None
 
 
 NO_HOST: Final = Host(0, b"", ())
@@ -148,16 +156,19 @@ class Worker:
 
     def _open(self, known: Known, settings: Settings) -> Session:
         """A session with the first that serves us; raises _NotServed, and QmError if there is no way."""
-        hosts = self._way(known, settings).hosts
+        way = self._way(known, settings)
+        hosts = way.hosts
         misses: list[Miss] = []
         for host, address in policy.candidates(hosts, known.skipped, settings.addresses_max, _RANDOM):
             peer = Peer(host.name, address)
-            demand = self._demand(host, settings)
+            demand = self._demand(host, way.sts, settings)
             if isinstance(demand, Unfit):
+                self._note(peer, b"policy", demand.trouble.value)
                 misses.append(miss(peer, demand))
                 continue
+            failed = partial(self._failed, peer, demand)
             try:
-                session = reach(peer, self._destination, settings, demand, lambda error: None)
+                session = reach(peer, self._destination, settings, demand, failed)
             except (Unreachable, Unserved, Lost, TlsFailed) as error:
                 misses.append(miss(peer, error))
                 if isinstance(error, Unreachable) and error.silent:
@@ -166,33 +177,46 @@ class Worker:
                     self._connected.append(address)
             else:
                 self._connected.append(address)
-                self._made = _Made(demand, host, known.route or self._route, settings)
+                self._made = _Made(demand, host, known.route or self._route, settings, way.sts)
+                if demand.level not in (Level.NONE, Level.MAY):
+                    self._note(session.peer, demand.source, "success")
                 return session
         addresses = sum(len(host.addresses) for host in hosts)
         raise _NotServed(*unserved(misses, addresses, relay=self._destination.relay))
 
     # Protection
 
-    def _demand(self, host: Host, settings: Settings) -> Demand | Unfit:
+    def _failed(self, peer: Peer, demand: Demand, error: TlsFailed) -> None:
+        self._note(peer, demand.source, error.trouble.value)
+
+    def _note(self, peer: Peer, source: bytes, result: str) -> None:
+        """One line of what a report about TLS is made of (RFC 8460 4); the log bounds how many are kept."""
+        domain, policy, mx = map(_word, (self._destination.host, source, peer.name))
+        session = _word(peer.tls.partition(b",")[0] or b"-")
+        ip = _word(peer.address)
+        log.info(NAME, f"tls domain={domain} policy={policy} mx={mx} ip={ip} session={session} result={result}")
+
+    def _demand(self, host: Host, sts: Policy | None, settings: Settings) -> Demand | Unfit:
         """What a session with *host* must be for the delivery in hand."""
         rule = tlspolicy.find(settings.tlspolicy, self._destination.host)
-        return protection.demand(rule, self._destination, host)
+        return protection.demand(rule, self._destination, host, sts)
 
     def _fits(self, known: Known, settings: Settings) -> bool:
         """Whether the kept session is what one made now would have to be."""
         made = self._made
         if settings is made.settings and known.route in (b"", made.route):
             return True
-        host: Host | None = made.host
+        host, sts = made.host, made.sts
         if known.route not in (b"", made.route):
-            with suppress(Malformed):
-                host = next((h for h in unpack_route(known.route).hosts if h.name == made.host.name), None)
-        if host is None:
-            return False
-        demand = self._demand(host, settings)
+            try:
+                way = unpack_route(known.route)
+                host, sts = next(h for h in way.hosts if h.name == host.name), way.sts
+            except (Malformed, StopIteration):
+                return False
+        demand = self._demand(host, sts, settings)
         if isinstance(demand, Unfit) or (demand.level not in (Level.NONE, Level.MAY) and demand != made.demand):
             return False
-        self._made = made._replace(route=known.route or made.route, settings=settings)
+        self._made = made._replace(route=known.route or made.route, settings=settings, host=host, sts=sts)
         return True
 
     # The way
@@ -213,4 +237,8 @@ class Worker:
             self._interfaces = own_addresses()
         ourselves = policy.Ourselves(self._interfaces, settings.moreipme, settings.notipme)
         resolver = Resolver(settings.servers, settings.timeoutdns)
-        return Router(resolver, ourselves, settings.ipfamily, have_ipv6=policy.have_ipv6(self._interfaces))
+        have_ipv6 = policy.have_ipv6(self._interfaces)
+        sts = None
+        if settings.stsport:
+            sts = Sts(resolver, settings.stsport, settings.tlsroots, lambda text: log.warning(NAME, text))
+        return Router(resolver, ourselves, settings.ipfamily, have_ipv6=have_ipv6, sts=sts)

@@ -17,6 +17,8 @@ import dns.rdata
 import dns.rdatatype
 import dns.rrset
 
+from qm.wire.tlsa import Tlsa
+
 dns.rdata.load_all_types()  # type: ignore[no-untyped-call]  # else one by one, also after privileges are dropped
 
 TTL_MAX_S: Final = 86400  # how long an answer is believed at most
@@ -53,6 +55,10 @@ class Finding(NamedTuple):
     mx: tuple[Mx, ...] = ()
     addresses: tuple[bytes, ...] = ()
     ttl_s: int = 0
+    tlsa: tuple[Tlsa, ...] = ()
+    texts: tuple[bytes, ...] = ()  # of TXT, each with its strings joined
+    secure: bool = False  # the server says that DNSSEC vouches for it (AD); who asks must know whether to believe that
+    canonical: str = ""  # of an address: the name that it is, after all CNAMEs
 
 
 _RCODES: Final = {
@@ -78,19 +84,29 @@ def _is_referral(answer: dns.message.Message) -> bool:
 def _negative(answer: dns.message.Message, verdict: Verdict) -> Finding:
     if not answer.flags & _TRUSTED or (verdict is Verdict.NODATA and _is_referral(answer)):
         return Finding(Verdict.LAME)
-    return Finding(verdict)
+    return Finding(verdict, secure=_is_secure(answer))
+
+
+def _is_secure(answer: dns.message.Message) -> bool:
+    return bool(answer.flags & dns.flags.AD)  # RFC 6840 5.8
 
 
 def _records(rrset: dns.rrset.RRset, ttl_s: int) -> Finding:
     ttl_s = max(0, min(ttl_s, TTL_MAX_S))
+    if rrset.rdtype == dns.rdatatype.TLSA:
+        tlsa = tuple(Tlsa(record.usage, record.selector, record.mtype, record.cert) for record in rrset)
+        return Finding(Verdict.FOUND, tlsa=tlsa, ttl_s=ttl_s)
+    if rrset.rdtype == dns.rdatatype.TXT:
+        return Finding(Verdict.FOUND, texts=tuple(b"".join(record.strings) for record in rrset), ttl_s=ttl_s)
     if rrset.rdtype == dns.rdatatype.MX:
         mx = tuple(Mx(record.preference, host_name(record.exchange)) for record in rrset)
         return Finding(Verdict.FOUND, mx=mx, ttl_s=ttl_s)
-    return Finding(Verdict.FOUND, addresses=tuple(record.address.encode() for record in rrset), ttl_s=ttl_s)
+    addresses = tuple(record.address.encode() for record in rrset)
+    return Finding(Verdict.FOUND, addresses=addresses, ttl_s=ttl_s, canonical=host_name(rrset.name))
 
 
 def judge(query: dns.message.Message, wire: bytes) -> Finding | None:
-    """What *wire*, any bytes, says to *query* for MX, A or AAAA; None if it is not an answer to it."""
+    """What *wire*, any bytes, says to *query* for MX, A, AAAA, TLSA or TXT; None if it is not an answer to it."""
     if len(wire) > 2 and wire[2] & _TRUNCATED and wire[:2] == query.id.to_bytes(2, "big"):
         return Finding(Verdict.TRUNCATED)  # what is left of it need not parse
     try:
@@ -110,4 +126,4 @@ def judge(query: dns.message.Message, wire: bytes) -> Finding | None:
         return Finding(Verdict.BOGUS)
     if chain.answer is None:
         return _negative(answer, Verdict.NODATA)
-    return _records(chain.answer, chain.minimum_ttl)
+    return _records(chain.answer, chain.minimum_ttl)._replace(secure=_is_secure(answer))

@@ -4,13 +4,26 @@ rspawn remembers what one worker has learned and gives it to the next: the way t
 out.  A worker can only change what is remembered of the destination that it serves, and which addresses are skipped.
 """
 
+from enum import Enum
 from typing import Final, NamedTuple
 
+from qm.wire import tlsa
+from qm.wire.mtasts import Mode, Policy
 from qm.wire.record import Malformed, number, pack
 from qm.wire.smtproute import Destination
+from qm.wire.tlsa import Tlsa
 
 ROUTE_MAX: Final = 4000  # bytes
 SKIPPED_MAX: Final = 200  # addresses; with a Delivery and a route they fit into RECORD_MAX
+
+
+class Trust(Enum):
+    """What DNSSEC vouches for."""
+
+    NOTHING = b"-"
+    NAME = b"n"  # that this is the destination's host
+    TLSA = b"t"  # and its TLSA records
+    LATER = b"?"  # its TLSA records could not be looked up
 
 
 class Host(NamedTuple):
@@ -19,6 +32,8 @@ class Host(NamedTuple):
     preference: int
     name: bytes  # for people, RFC 3464 and TLS; ``[address]`` for a literal
     addresses: tuple[bytes, ...]  # in the order of trying
+    trust: Trust = Trust.NOTHING
+    tlsa: tuple[Tlsa, ...] = ()
 
 
 class Route(NamedTuple):
@@ -26,6 +41,7 @@ class Route(NamedTuple):
 
     until_s: float  # of the monotonic clock, which all processes share; 0: not to be kept
     hosts: tuple[Host, ...]
+    sts: Policy | None = None  # its max_age_s is not passed on
 
 
 class Job(NamedTuple):
@@ -43,28 +59,53 @@ class Report(NamedTuple):
 
 
 def pack_route(route: Route) -> bytes:
-    """Hosts that do not fit are left out, and without hosts or time to keep it the route is empty."""
-    lines = [b"%d" % (route.until_s * 1000)]
-    size = 0
+    """Hosts that do not fit are left out, and without hosts or time to keep it the route is empty.
+
+    It is empty, too, if a host with TLSA records does not fit: those after it may be less protected.
+    """
+    sts = b"%b %b" % (route.sts.mode.value, b",".join(route.sts.patterns)) if route.sts else b""
+    lines = [b"%d" % (route.until_s * 1000), sts]
+    size = len(sts)
     for host in route.hosts:
-        line = b"%d %b %b" % (host.preference, host.name, b",".join(host.addresses))
+        where = (host.preference, host.name, b",".join(host.addresses))
+        line = b"%d %b %b %b %b" % (*where, host.trust.value, tlsa.pack(host.tlsa))
         size += len(line) + 1
         if size > ROUTE_MAX - 40:
+            if host.tlsa:
+                return b""
             break
         lines.append(line)
-    return b"\n".join(lines) if route.until_s and len(lines) > 1 else b""
+    return b"\n".join(lines) if route.until_s and len(lines) > 2 else b""
 
 
 def unpack_route(text: bytes) -> Route:
     """Raises Malformed for anything that pack_route does not make."""
-    until_ms, *lines = text.split(b"\n")
+    until_ms, sts, *lines = [*text.split(b"\n"), b""]
+    lines = lines[:-1]
     hosts = []
     for line in lines:
         fields = line.split(b" ")
-        if len(fields) != 3:
+        if len(fields) != 5:
             raise Malformed("a route with a bad line")
-        hosts.append(Host(number(fields[0], 65535), fields[1], tuple(fields[2].split(b","))))
-    return Route(number(until_ms, 1 << 62) / 1000, tuple(hosts))
+        preference, name, addresses, trust, records = fields
+        known = _trust(trust), tlsa.unpack(records)
+        hosts.append(Host(number(preference, 65535), name, tuple(addresses.split(b",")), *known))
+    return Route(number(until_ms, 1 << 62) / 1000, tuple(hosts), _sts(sts))
+
+
+def _sts(line: bytes) -> Policy | None:
+    mode, _, patterns = line.partition(b" ")
+    try:
+        return Policy(Mode(mode), 0, tuple(patterns.split(b","))) if line else None
+    except ValueError as error:
+        raise Malformed("a route with a bad policy") from error
+
+
+def _trust(word: bytes) -> Trust:
+    try:
+        return Trust(word)
+    except ValueError as error:
+        raise Malformed("a host whose trust means nothing") from error
 
 
 def route_until_s(text: bytes) -> float:

@@ -27,6 +27,19 @@ class Level(Enum):
     DANE = b"dane"
 
 
+class Trouble(Enum):
+    """Why a session is not protected as it must be, in the words of RFC 8460 4.3."""
+
+    NOT_OFFERED = "starttls-not-supported"
+    WRONG_NAME = "certificate-host-mismatch"
+    NOT_TRUSTED = "certificate-not-trusted"
+    EXPIRED = "certificate-expired"
+    FAILED = "validation-failure"
+    NO_TLSA = "dane-required"
+    BAD_TLSA = "tlsa-invalid"
+    NO_DNSSEC = "dnssec-invalid"
+
+
 class Rule(NamedTuple):
     level: Level
     names: tuple[bytes, ...] = ()  # in lower case; for VERIFY
@@ -43,7 +56,6 @@ class Demand(NamedTuple):
     names: tuple[bytes, ...] = ()  # one of them must be in the certificate: VERIFY, and DANE with a trust anchor
     tlsa: tuple[Tlsa, ...] = ()  # DANE: the usable ones, at least one
     trial: bool = False  # MTA-STS in testing mode: a failure is noted, and the mail delivered all the same
-    requiretls: bool = False  # RFC 8689: a failure is for ever
 
 
 CLEAR: Final = Demand(Level.NONE, b"fallback")

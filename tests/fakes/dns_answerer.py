@@ -6,6 +6,7 @@ without an entry for the type asked has NODATA; a name without any entry is NXDO
 answer  records in text
 ttl     theirs; 300 if not said
 rcode   instead of NOERROR
+ad      true: DNSSEC vouches for it, as it says to who asks about that
 do      drop, garbage, truncate (whole by TCP), lame (neither RA nor AA), referral, noedns (FORMERR to EDNS),
         forged (an answer with a wrong ID comes first)
 """
@@ -59,6 +60,9 @@ class Answerer:
             return [wire[:2] + b"\x80" + wire[3:12] + b"\xff" * 20]
         reply = dns.message.make_response(query, recursion_available=do != "lame")
         self._add(reply, name, rdtype)
+        entry = self._entries.get(f"{name} {rdtype}") or self._entries.get(f"{name} CNAME", {})
+        if entry.get("ad") and query.flags & dns.flags.AD:
+            reply.flags |= dns.flags.AD
         if do == "referral":
             reply.authority = [dns.rrset.from_text("test.", 60, "IN", "NS", "ns.test.")]
         if do == "noedns" and query.edns >= 0:

@@ -82,6 +82,17 @@ class DnsAnswerer(_Peer):
         return self._log.read_text().splitlines()
 
 
+class HttpsServer(_Peer):
+    """tests/fakes/https_server.py."""
+
+    def __init__(self, folder: Path, certificate: Path, answer: str) -> None:
+        self._log = _new_log(folder, "https")
+        super().__init__([str(FAKES / "https_server.py"), str(certificate), answer, str(self._log)])
+
+    def asked(self) -> list[str]:
+        return self._log.read_text().splitlines()
+
+
 def free_port(address: str = "127.0.0.1") -> int:
     """A port on which nobody listens."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:

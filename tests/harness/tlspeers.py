@@ -27,11 +27,11 @@ class TlsWorld:
     def policy(self, text: str) -> None:
         self.home.control("tlspolicy", text + "\n")
 
-    def mx(self, certificate: Path | None = None, **script: list[Any]) -> ScriptedMx:
+    def mx(self, certificate: Path | None = None, address: str = "127.0.0.1", **script: list[Any]) -> ScriptedMx:
         """One that offers STARTTLS, does it with *certificate*, and then says what *script* tells it to."""
         plan = {"EHLO": [OFFER], "EHLO_TLS": [PLAIN], "STARTTLS": [start(certificate or self.certificate)], **script}
         actions = {key.replace("_", "+").replace("dot", "."): value for key, value in plan.items()}
-        mx = ScriptedMx(self.folder, actions)
+        mx = ScriptedMx(self.folder, actions, address)
         self.home.control("smtproutes", f"x.test:127.0.0.1:{mx.port}\n")
         return mx
 

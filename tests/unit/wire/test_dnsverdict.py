@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qm.wire.dnsverdict import PERMANENT, TTL_MAX_S, Finding, Mx, Verdict, judge
+from qm.wire.tlsa import Tlsa
 
 QUERY = dns.message.make_query("x.test.", "MX")
 SOA = "test. 60 IN SOA ns.test. root.test. 1 2 3 4 5"
@@ -99,7 +100,25 @@ def test_addresses(rdtype: str, address: str) -> None:
     """Addresses are text in their shortest form."""
     query = dns.message.make_query("x.test.", rdtype)
     finding = judge(query, reply(f"x.test. 60 IN {rdtype} {address}", query=query))
-    assert finding == Finding(Verdict.FOUND, addresses=(address.encode(),), ttl_s=60)
+    assert finding == Finding(Verdict.FOUND, addresses=(address.encode(),), ttl_s=60, canonical="x.test")
+
+
+def test_secure() -> None:
+    """What the server says about DNSSEC is told, for records and for their absence."""
+    query = dns.message.make_query("_25._tcp.x.test.", "TLSA")
+    answer = dns.message.from_wire(reply("_25._tcp.x.test. 60 IN TLSA 3 1 0 00ff", query=query))
+    answer.flags |= dns.flags.AD
+    finding = judge(query, answer.to_wire())
+    assert finding == Finding(Verdict.FOUND, tlsa=(Tlsa(3, 1, 0, b"\x00\xff"),), ttl_s=60, secure=True)
+    answer.answer.clear()
+    assert judge(query, answer.to_wire()) == Finding(Verdict.NODATA, secure=True)
+
+
+def test_texts() -> None:
+    """The strings of a TXT record are one."""
+    query = dns.message.make_query("x.test.", "TXT")
+    finding = judge(query, reply('x.test. 60 IN TXT "a" "b c"', query=query))
+    assert finding and finding.texts == (b"ab c",)
 
 
 @given(st.binary(max_size=120), st.booleans())
