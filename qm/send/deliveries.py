@@ -83,7 +83,8 @@ class Deliveries:
 
     def _wait(self, message: Message, due: list[Recipient], error: Corrupt | OSError) -> None:
         """Let *due* wait for the next try, which puts a damaged message aside: here others may be at work with it."""
-        self._log.alert(f"cannot copy {message.id.decode()}: {error}; its deliveries wait")
+        why = error.strerror if isinstance(error, OSError) else error
+        self._log.alert(f"cannot copy {message.id.decode()}: {why}; its deliveries wait")
         self._chores.begin(self._trials.settle_all(message, due, NO_COPY))
 
     def give_out(self, spawner: Spawner) -> None:
