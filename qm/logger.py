@@ -22,6 +22,7 @@ from typing import Final
 
 from qm import errors
 from qm.disk.control import BadControl, Controls
+from qm.disk.regular import open_regular
 from qm.unix import confine, log, privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, Usage, program, ready
@@ -83,8 +84,8 @@ class Directory:
         if self._folder < 0:
             self._open_folder()
         if self._file < 0:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file = os.open("current", flags, 0o644, dir_fd=self._folder)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            self._file = open_regular("current", flags, 0o644, dir_fd=self._folder)
             self._size = os.fstat(self._file).st_size
 
     def _put(self, text: bytes) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 from qm.disk import atomic
+from qm.disk.regular import open_regular
 from qm.errors import Temporary
 
 COMMAND_S: Final = 60.0  # tools that make accounts wait for one another's locks
@@ -72,9 +73,8 @@ class Write(NamedTuple):
         return read(self.path) == self.text and os.stat(self.path).st_mode & 0o7777 == self.mode
 
     def do(self) -> None:
-        atomic.replace(self.path, lambda file: file.write(self.text.encode()), mode=self.mode)
-        if os.geteuid() == 0:  # also in a directory of a role's
-            os.chown(self.path, 0, 0, follow_symlinks=False)
+        root = (0, 0) if os.geteuid() == 0 else None  # also in a directory of a role's
+        atomic.replace(self.path, lambda file: file.write(self.text.encode()), mode=self.mode, owner=root)
 
 
 class Folder(NamedTuple):
@@ -142,12 +142,16 @@ def points_into(path: str, folder: str) -> bool:
 
 
 def read(path: str) -> str | None:
-    """The text of a file; None if there is none.  Raises OSError for any other reason."""
+    """The text of a file, by its name or a link; None if there is none.
+
+    Raises OSError for any other reason, also for what is no file: alias/ is not root's.
+    """
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        fd = open_regular(os.path.realpath(path))
     except FileNotFoundError:
         return None
+    with open(fd, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def carry_out(plan: Iterable[Action], say: Callable[[str], None], *, dry_run: bool) -> int:

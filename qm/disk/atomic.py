@@ -12,11 +12,14 @@ from qm.errors import Temporary
 
 
 class _Replacement:
-    def __init__(self, path: str, temporary: str, fill: Callable[[BinaryIO], object], mode: int) -> None:
+    def __init__(
+        self, path: str, temporary: str, fill: Callable[[BinaryIO], object], mode: int, owner: tuple[int, int] | None
+    ) -> None:
         self.path = path
         self.temporary = temporary
         self.fill = fill
         self.mode = mode
+        self.owner = owner
         self.fd = -1
 
 
@@ -35,7 +38,7 @@ def _create(work: _Replacement) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     work.fd = os.open(work.temporary, flags, 0o600)
     if os.geteuid() == 0:  # root edits a private system that belongs to somebody else
-        os.fchown(work.fd, *_owner(work.path))
+        os.fchown(work.fd, *(work.owner or _owner(work.path)))
     os.fchmod(work.fd, work.mode)
 
 
@@ -63,13 +66,22 @@ def _sync_directory(work: _Replacement) -> None:
 STEPS: Final = (_create, _write, _sync, _rename, _sync_directory)
 
 
-def replace(path: str, fill: Callable[[BinaryIO], object], *, mode: int, temporary: str = "") -> None:
+def replace(
+    path: str,
+    fill: Callable[[BinaryIO], object],
+    *,
+    mode: int,
+    temporary: str = "",
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Make *path* what *fill* writes; *temporary*, in the same file system, is *path*.tmp if not given.
+
+    If root does it, *owner* is who gets it; by default who has it, or its directory.
 
     Raises Temporary that names the file; then nothing is left behind, and *path* is the old file, unless only the last
     fsync failed.
     """
-    work = _Replacement(path, temporary or path + ".tmp", fill, mode)
+    work = _Replacement(path, temporary or path + ".tmp", fill, mode, owner)
     try:
         for step in STEPS:
             step(work)

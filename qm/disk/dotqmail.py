@@ -1,6 +1,7 @@
 """Which .qmail file controls an address: the one search of qmail.md 13.2, for local and for who asks about a mailbox.
 
-It looks with stat(2) and opens nothing, since userd runs it as root in homes where a link may lead to a device.
+It looks with stat(2) and opens nothing, since userd runs it as root in homes where a link may lead to a device.  Nor
+does userd follow links: its answer would tell a user which files there are where he may not look.
 """
 
 import errno
@@ -37,7 +38,7 @@ def _check(name: bytes, mode: int) -> None:
 def _stat(name: bytes, home: int | None, deferring: frozenset[int]) -> os.stat_result | None:
     """None if there is no such file; raises Temporary for an error that is one of *deferring*."""
     try:
-        return os.stat(name, dir_fd=home)
+        return os.stat(name, dir_fd=home, follow_symlinks=home is None)
     except OSError as error:
         if error.errno in deferring:
             raise _trouble(name, error.strerror) from error
@@ -51,6 +52,8 @@ def search(home: int | None, dash: bytes, ext: bytes) -> Found | None:
     """
     for name, default in candidates(dash, ext):
         status = _stat(name, home, _UNKNOWN)
+        if status is not None and stat.S_ISLNK(status.st_mode):
+            return Found(name, default)  # its user will see, when mail is delivered
         if status is not None and stat.S_ISREG(status.st_mode):
             _check(name, status.st_mode)
             return Found(name, default)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from qm.disk import queue, queuefile, state
+from qm.disk.regular import open_regular
 from qm.disk.state import Outcome
 from qm.errors import Temporary
 from qm.wire import queueid
@@ -58,7 +59,7 @@ def look(name: bytes, folders: Sequence[str] = (queue.NEW, queue.CUR)) -> View |
     """The message *name*, in the first of *folders* that has it; raises OSError, Corrupt."""
     for folder in folders:
         try:
-            fd = os.open(os.path.join(os.fsencode(folder), name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = open_regular(os.path.join(os.fsencode(folder), name))
         except FileNotFoundError:
             continue
         try:

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from qm.disk.regular import open_regular
+
 _LETTERS: Final = (b"K", b"k", b"Z", b"D", b"B", b"W")  # k: K whose reports of success are the next host's
 _FIELDS: Final = 8
 TEXT_MAX: Final = 4096  # bytes of a text before escaping
@@ -75,10 +77,11 @@ def parse(lines: Iterable[bytes]) -> Iterator[Outcome]:
 def read(path: bytes) -> Iterator[Outcome]:
     """What the state file says, as it is asked for: there may be many lines.  No file, nothing.  Raises OSError."""
     try:
-        with open(path, "rb") as file:
-            yield from parse(file)
+        fd = open_regular(path)
     except FileNotFoundError:
         return
+    with open(fd, "rb") as file:
+        yield from parse(file)
 
 
 def append(
@@ -91,7 +94,7 @@ def append(
     Raises OSError; what was written of the lines is taken back, as far as that can be.
     """
     data = b"".join(map(format_line, outcomes))
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    fd = open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
     try:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":

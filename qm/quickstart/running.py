@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Final
 
+from qm.disk.regular import open_regular
 from qm.quickstart import home
 from qm.quickstart.demo import HOST
 from qm.quickstart.home import Ports
@@ -74,7 +75,7 @@ def _ports() -> Ports:
 def _why() -> str:
     """What the log says first, since the last start, about why a program ended."""
     try:
-        with open("log/current", encoding="latin-1") as file:
+        with open(open_regular("log/current"), encoding="latin-1") as file:
             text = file.read().rpartition("qm-supervise: starting ")[2]
     except OSError:
         text = ""

@@ -32,7 +32,8 @@ class Intake:
         self._arrived = arrived
         self._rest = b""
         self._told: deque[bytes] = deque()  # names from the trigger that have not been looked at
-        self._fd = os.open(queue.TRIGGER, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # our own write end: no end of file
+        # with a write end of our own, so that it has no end of file
+        self._fd = os.open(queue.TRIGGER, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         self._scanning: Iterator[bytes] | None = None
         self._kind = FOUND  # of what the scan that is going on finds
         self._timer = loop.after(0.0, self.scan)

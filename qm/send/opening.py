@@ -6,6 +6,7 @@ from typing import Final
 from qm.disk import queue, queuefile, state
 from qm.disk.control import Controls
 from qm.disk.queuefile import Corrupt
+from qm.disk.regular import Irregular, open_regular
 from qm.send.chores import SLICE, Chore, Steps
 from qm.send.handout import SMALL
 from qm.send.logbook import Logbook
@@ -36,9 +37,12 @@ class Opener:
     def open(self, name: bytes, due_s: int, now_s: int) -> Message | None:
         """The message, whose recipients are not known yet; None if it has gone, or cannot be read."""
         try:
-            fd = os.open(b"queue/cur/" + name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = open_regular(b"queue/cur/" + name)
         except FileNotFoundError:
             return None  # somebody took it out by hand
+        except Irregular as error:
+            self.unreadable(name, Corrupt(error.strerror))
+            return None
         except OSError as error:
             self.trouble(name, error)
             return None
@@ -107,7 +111,7 @@ class Opener:
 
     @staticmethod
     def _due_s(name: bytes) -> Steps[int]:
-        fd = os.open(b"queue/cur/" + name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_regular(b"queue/cur/" + name)
         try:
             count = len(queuefile.read(fd).envelope.recipients)
         finally:

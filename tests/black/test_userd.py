@@ -157,14 +157,20 @@ _EXISTS = {
 
 
 def test_what_is_no_file_is_no_mailbox(home: BareHome, ask: Asking) -> None:
-    """A pipe, a directory, a dangling link and a link to a device are no .qmail files, and hold nobody up."""
+    """A pipe and a directory are no .qmail files, and hold nobody up."""
     folder = home.folder / "home/ann"
     os.mkfifo(folder / ".qmail-pipe")
     (folder / ".qmail-folder").mkdir()
-    (folder / ".qmail-dangling").symlink_to("nowhere")
-    (folder / ".qmail-device").symlink_to("/dev/zero")
-    for name in (b"pipe", b"folder", b"dangling", b"device"):
+    for name in (b"pipe", b"folder"):
         assert ask.exists(b"ann-%b@me.example" % name) == NO
+
+
+def test_links_tell_nothing_of_where_they_lead(home: BareHome, ask: Asking) -> None:
+    """Whatever a link leads to, a secret file, a device or nothing, the answer is the same: its user will see."""
+    folder = home.folder / "home/ann"
+    for number, target in enumerate(("/etc/shadow", "/root/no/such", "nowhere", "/dev/zero", ".qmail-4")):
+        (folder / f".qmail-{number}").symlink_to(target)
+        assert ask.exists(b"ann-%d@me.example" % number) == YES
 
 
 def test_trouble_is_later(home: BareHome, daemon: Daemon, ask: Asking) -> None:

@@ -1,0 +1,273 @@
+"""What a role or a user may plant in its own directories for those who trust it less, or more, than it deserves.
+
+Links, hard links, FIFOs, devices, sockets and directories in the place of every file that a program opens where another
+can write: nothing outside changes, nobody is held up, and the log says what is wrong.
+"""
+
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.harness.dialogue import Dialogue
+from tests.harness.machine import machine_in
+from tests.harness.suite import DOMAIN, Suite
+
+pytestmark = pytest.mark.needs_root
+
+KINDS: Final = [  # a directory in the place of a directory is none
+    "link",
+    "hard link",
+    "dangling link",
+    "link to itself",
+    "FIFO",
+    "device",
+    "socket",
+    "directory",
+]
+FILES: Final = ["hard link"]  # what it makes is a regular file, if not the planter's own
+ANN: Final = f"ann@{DOMAIN}"
+MESSAGE: Final = b"Subject: hello\r\n\r\nbody\r\n"
+SECRET: Final = "no business of theirs\n"
+
+
+class Ground:
+    """A suite, and a file outside it that nobody but root may see."""
+
+    def __init__(self, suite: Suite | None, folder: Path) -> None:
+        self._suite = suite
+        self.outside = folder / "outside"
+        self.outside.write_text(SECRET)
+        self.outside.chmod(0o600)
+        self._before = self._state()
+
+    @property
+    def suite(self) -> Suite:
+        assert self._suite is not None, "no suite is in this test"
+        return self._suite
+
+    def _state(self) -> tuple[object, ...]:
+        status = self.outside.stat()
+        return status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, self.outside.read_text()
+
+    def plant(self, kind: str, path: Path) -> None:
+        """Put something in the place of *path*, as its directory's owner could, or somebody who is root for him."""
+        if path.is_dir() and not path.is_symlink():
+            path.rename(path.with_name(f"{path.name}.real"))
+        path.unlink(missing_ok=True)
+        if kind == "link":
+            path.symlink_to(self.outside)
+        elif kind == "hard link":
+            os.link(self.outside, path)
+        elif kind == "dangling link":
+            path.symlink_to(self.outside.with_name("made"))
+        elif kind == "link to itself":
+            path.symlink_to(path.name)
+        elif kind == "FIFO":
+            os.mkfifo(path)
+        elif kind == "device":
+            os.mknod(path, stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero: who reads it all never ends
+        elif kind == "socket":
+            with socket.socket(socket.AF_UNIX) as listener:
+                folder = os.open(path.parent, os.O_PATH)
+                listener.bind(f"/proc/self/fd/{folder}/{path.name}")  # a path of any length
+                os.close(folder)
+        else:
+            path.mkdir()
+        if kind != "hard link":
+            owner = path.parent.stat()
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            if not path.is_symlink():
+                path.chmod(0o777)  # so that who opens it gets it
+
+    def clear(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+        if path.with_name(f"{path.name}.real").exists():
+            path.with_name(f"{path.name}.real").rename(path)
+
+    def check(self) -> None:
+        assert self._state() == self._before, "what is outside has changed"
+        assert not self.outside.with_name("made").exists()
+
+    def check_that_mail_moves(self) -> None:
+        """To another mailbox, by SMTP and POP3."""
+        count = len(self.suite.mail("bea"))
+        self.suite.send(f"bea@{DOMAIN}", MESSAGE)
+        self.suite.wait_for_mail(count + 1, "bea")
+        self.suite.pop3("bea").quit()
+
+
+@pytest.fixture
+def ground(make_suite: Callable[..., Suite], open_folder: Path) -> Iterator[Ground]:
+    suite = make_suite(open_folder)
+    suite.add_user("bea", "secret")
+    ground = Ground(suite, open_folder)
+    yield ground
+    ground.check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_a_maildir(ground: Ground, kind: str) -> None:
+    """Beside messages POP3 sees none; a lock or sweep opens none; a delivery is not disturbed."""
+    suite, maildir = ground.suite, ground.suite.maildir()
+    suite.start()
+    for name in ("new/1.planted", "cur/1.planted:2,S", "tmp/1.planted"):
+        ground.plant(kind, maildir / name)
+        os.utime(maildir / name, (1, 1), follow_symlinks=False) if kind not in ("hard link", "link") else None
+    suite.send(ANN, MESSAGE)
+    suite.wait_for_log(r"delivery \d+: success")
+    client = suite.pop3()
+    count = client.stat()[0]
+    assert count == (2 if kind in FILES else 1)  # the same in new and cur: one message
+    client.uidl()
+    for number in range(1, count + 1):
+        client.dele(number)
+    client.quit()
+    assert [path.name for path in maildir.glob("new/*")] == ([] if kind in FILES else ["1.planted"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lock_of_a_maildir(ground: Ground, kind: str) -> None:
+    """POP3 answers at once whatever the lock file is, and does not write to it."""
+    ground.suite.start()
+    ground.plant(kind, ground.suite.maildir() / "pop3d.lock")
+    with Dialogue(ground.suite.pop3_port) as client:
+        assert client.line()[:3] == b"+OK"
+        assert client.ask(b"USER ann") == b"+OK"
+        assert client.ask(b"PASS secret").startswith((b"+OK", b"-ERR [SYS/TEMP]"))
+
+
+@pytest.mark.parametrize("kind", KINDS[:-1])
+@pytest.mark.parametrize("name", ["tmp", "new", "cur", ""])
+def test_in_the_place_of_a_maildir(ground: Ground, kind: str, name: str) -> None:
+    """A delivery to what is no Maildir waits, says why, and holds up no other."""
+    suite = ground.suite.start()
+    place = suite.maildir() / name if name else suite.maildir()
+    ground.plant(kind, place)
+    suite.send(ANN, MESSAGE)
+    suite.wait_for_log(r"delivery \d+: (deferral: Unable_to_deliver_to_the_Maildir|success)")
+    ground.check_that_mail_moves()
+    ground.check()
+    ground.clear(place)
+    suite.signal(14)
+    suite.wait_for_mail()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("who", ["ann", "alias"])
+def test_in_the_place_of_a_dot_qmail_file(ground: Ground, kind: str, who: str) -> None:
+    """userd opens none; local reads regular files only, with no right but its user's; other mail goes on."""
+    suite = ground.suite.start()
+    folder = suite.home / "alias" if who == "alias" else suite.home / "home/ann"
+    ground.plant(kind, folder / ".qmail-trap")
+    address = f"trap@{DOMAIN}" if who == "alias" else f"ann-trap@{DOMAIN}"
+    with suite.smtp() as client:
+        client.ehlo()
+        client.mail("bob@elsewhere.example")
+        code, _ = client.rcpt(address)
+        if code == 250:
+            assert client.data(MESSAGE)[0] == 250
+    if code == 250:
+        suite.wait_for_log(r"delivery \d+: (deferral|failure|success)")
+    else:
+        assert code == 550, code
+    ground.check_that_mail_moves()
+    assert SECRET.encode() not in b"".join(suite.mail("bea"))
+    assert "no business" not in suite.log()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_the_place_of_an_mbox(ground: Ground, kind: str) -> None:
+    """A delivery waits, and says why; what is there is neither written nor waited for."""
+    suite = ground.suite
+    suite.dot_qmail("ann", "./Mailbox\n")
+    suite.start()
+    ground.plant(kind, suite.home / "home/ann/Mailbox")
+    suite.send(ANN, MESSAGE)
+    said = suite.wait_for_log(
+        r"delivery \d+: (deferral: Unable_to_deliver_to_the_mbox|deferral: The_mbox_is_not|success)"
+    )
+    assert "success" not in said[0] or kind == "dangling link"
+    ground.check_that_mail_moves()
+    if kind == "dangling link":  # a user may keep his mbox elsewhere; this one may not write there
+        assert "Permission denied" in suite.log()
+
+
+@pytest.mark.alerts("is damaged|cannot read")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("folder", ["new", "cur"])
+def test_in_the_queue(ground: Ground, kind: str, folder: str) -> None:
+    """What looks like a message and is no file goes to queue/bad, with an alert; send goes on, so do root's tools."""
+    suite = ground.suite
+    name = "1htqg08pje36z00gpz"
+    suite.start().stop()  # now there is a queue
+    ground.plant(kind, suite.home / "queue" / folder / name)
+    suite.start()
+    ground.check_that_mail_moves()
+    if kind not in FILES:
+        bad = suite.home / "queue/bad" / name
+        suite.wait_for(lambda: os.path.lexists(bad), "what was planted, in queue/bad")
+        suite.wait_for_log(f"alert: {name} is damaged")
+    else:
+        suite.wait_for_log(f"alert: cannot read {name} in the queue: Permission denied")
+    for program in ("qm-qread", "qm-qstat"):
+        assert suite.run(program).returncode in (0, 111)
+
+
+@pytest.mark.alerts("cannot|state")
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_the_place_of_a_state_file(ground: Ground, kind: str) -> None:
+    """What happened to recipients is written to no other file; the message waits, and send does not."""
+    suite = ground.suite
+    suite.dot_qmail("ann", "|exit 111\n")
+    suite.start()
+    suite.send([ANN, f"bea@{DOMAIN}"], MESSAGE)
+    (path,) = suite.wait_for(lambda: list(suite.home.glob("queue/state/*")), "its state")
+    suite.wait_for_mail(1, "bea")
+    suite.stop()
+    ground.plant(kind, path)
+    suite.start()
+    ground.check_that_mail_moves()
+    assert suite.run("qm-qread").returncode in (0, 111)
+    assert (suite.home / "queue/cur" / path.name).exists()
+
+
+@pytest.mark.alerts("lines lost")
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_the_place_of_the_log(ground: Ground, kind: str) -> None:
+    """The logger writes into no other file, and nobody waits for it; when the place is clear it says what was lost."""
+    suite = ground.suite.start()
+    current = suite.home / "log/current"
+    ground.plant(kind, current)
+    suite.signal(1)
+    ground.suite.send(f"bea@{DOMAIN}", MESSAGE)
+    suite.wait_for_mail(1, "bea")
+    ground.check()
+    if kind != "dangling link":
+        ground.clear(current)
+        suite.signal(1)
+        suite.wait_for(lambda: suite.send(ANN, MESSAGE) and current.exists() and "lines lost" in current.read_text())
+
+
+@pytest.mark.needs("unshare", "nsenter", "setpriv", "useradd")
+@pytest.mark.parametrize("kind", ["link", "FIFO", "device", "directory", "dangling link"])
+def test_in_the_alias_users_home(open_folder: Path, kind: str) -> None:
+    """qm install by root, over what the alias user has planted, ends, says what is in its way, and follows nothing."""
+    with machine_in(open_folder) as machine:
+        machine.install("--postmaster", "ann")
+        ground = Ground(None, open_folder)
+        for name in (".qmail-root", ".qmail-root.tmp"):
+            ground.plant(kind, machine.home / "alias" / name)
+        done = machine.qm("install", "mail.test.example", "--postmaster", "bea")
+        ground.check()
+        assert done.returncode in (0, 111), done.stdout
+        if done.returncode:
+            assert f"{machine.home}/alias/.qmail-root" in done.stdout
+        assert machine.qm("check-install").returncode == 1 or not done.returncode
