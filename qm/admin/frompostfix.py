@@ -12,6 +12,7 @@ from qm.admin.postfixtables import Aliases, Transport, Virtual
 from qm.admin.queueimport import Source
 from qm.errors import QmError, Temporary
 from qm.wire.maincf import BadSetting, Configuration, parse, table_rows
+from qm.wire.route import Rules
 
 _TEXT_TABLES: Final = frozenset(("btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash"))  # made of a text
 _OF_POSTFIX: Final = frozenset(
@@ -178,8 +179,8 @@ class Postfix:
         """Why the queue may change under our hands; empty if it does not."""
         return "its master runs" if is_locked(self._queue_path("pid/master.pid")) else ""
 
-    def virtualdomains(self) -> dict[bytes, bytes]:
-        return {}
+    def rules(self) -> Rules:
+        return Rules(b"", frozenset(), frozenset(), {})
 
     def queue(self) -> Iterator[Source | Finding]:
         for queue in _QUEUES:

@@ -15,7 +15,7 @@ from qm.admin.queueimport import Source
 from qm.disk import cdb
 from qm.disk.control import TABLE, BadControl, Controls, Kind
 from qm.errors import QmError, Temporary
-from qm.wire import assign
+from qm.wire import assign, route
 
 _RULES: Final = ("tcp.smtp", "control/tcp.smtp", "etc/tcp.smtp")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,19}")
@@ -156,11 +156,9 @@ class Qmail:
         """Why the queue may change under our hands; empty if it does not."""
         return "qmail-send runs there" if is_locked(self._path(_LOCK)) else ""
 
-    def virtualdomains(self) -> dict[bytes, bytes]:
-        try:
-            return dict(Controls(("virtualdomains",), self._path("control")).table("virtualdomains"))
-        except BadControl:
-            return {}
+    def rules(self) -> route.Rules:
+        """By which its local recipients were rewritten; raises Temporary."""
+        return route.rules(Controls(route.CONTROLS, self._path("control")))
 
     def queue(self) -> Iterator[Source | Finding]:
         mess = self._path("queue/mess")

@@ -36,7 +36,7 @@ def _queue(system: Qmail | Postfix, *, dry_run: bool) -> Iterator[Finding]:
             yield found
         else:
             sources.append(found)
-    yield from queueimport.carry(sources, system.virtualdomains(), dry_run=dry_run)
+    yield from queueimport.carry(sources, system.rules(), dry_run=dry_run)
 
 
 def _report(findings: Iterator[Finding], *, dry_run: bool) -> int:

@@ -19,6 +19,7 @@ from qm.errors import QmError, Temporary
 from qm.unix import fds, log, privs
 from qm.unix.program import unforeseen
 from qm.wire.record import Malformed, pack, unpack
+from qm.wire.route import Rules
 
 MEMORY: Final = "imported"
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -35,7 +36,7 @@ class Source(NamedTuple):
 class _Child:
     """Started with the home as current directory."""
 
-    def __init__(self, virtualdomains: dict[bytes, bytes], known: set[bytes], *, dry_run: bool) -> None:
+    def __init__(self, rules: Rules, known: set[bytes], *, dry_run: bool) -> None:
         self.channel, theirs = fds.pair()
         self._pid = os.fork()
         if self._pid == 0:
@@ -46,7 +47,7 @@ class _Child:
                 privs.become(privs.role("qmailq"))
                 if not dry_run:
                     queue.make()
-                Taker(virtualdomains, known, dry_run=dry_run).serve(theirs)
+                Taker(rules, known, dry_run=dry_run).serve(theirs)
                 code = 0
             except (QmError, NotQueued, OSError) as error:
                 log.fatal(b"qm", str(error))
@@ -124,10 +125,10 @@ def _opened(source: Source) -> list[int]:
 _SAID: Final = {b"K": "", b"A": "; it waits in the queue already", b"P": "", b"N": "; left out"}
 
 
-def carry(sources: Iterable[Source], virtualdomains: dict[bytes, bytes], *, dry_run: bool) -> Iterator[Finding]:
+def carry(sources: Iterable[Source], rules: Rules, *, dry_run: bool) -> Iterator[Finding]:
     """Queue each message, or with *dry_run* only look; the current directory is the home.  Raises Temporary."""
     memory = _Memory(dry_run=dry_run)
-    child = _Child(virtualdomains, memory.known, dry_run=dry_run)
+    child = _Child(rules, memory.known, dry_run=dry_run)
     try:
         for source in sources:
             yield _carry_one(source, memory, child, dry_run=dry_run)

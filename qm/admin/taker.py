@@ -15,6 +15,7 @@ from qm.unix import fds
 from qm.wire import date, postfixqueue, qmailqueue, queueid
 from qm.wire.envelope import ADDRESS_MAX, Envelope
 from qm.wire.record import Malformed, pack, unpack
+from qm.wire.route import Rules
 
 _CHUNK: Final = 262144  # bytes
 _RECORDS_MAX: Final = 64 * 1024 * 1024  # bytes of one of qmail's envelope files
@@ -42,7 +43,7 @@ def _pieces(fd: int) -> Iterator[bytes]:
         yield piece
 
 
-def _postfix(descriptors: list[int], virtualdomains: dict[bytes, bytes]) -> _Mail:
+def _postfix(descriptors: list[int], rules: Rules) -> _Mail:
     (fd,) = descriptors
 
     def read_at(offset: int, size: int) -> bytes:
@@ -52,23 +53,23 @@ def _postfix(descriptors: list[int], virtualdomains: dict[bytes, bytes]) -> _Mai
     return _Mail(mail.envelope, mail.done, mail.arrived_ns, postfixqueue.message(read_at))
 
 
-def _qmail(descriptors: list[int], virtualdomains: dict[bytes, bytes]) -> _Mail:
+def _qmail(descriptors: list[int], rules: Rules) -> _Mail:
     mess, info, *channels = descriptors
     local, remote = (qmailqueue.channel(_whole(fd)) for fd in channels)
-    waiting = [qmailqueue.without_prefix(address, virtualdomains) for address in local[0]] + remote[0]
+    waiting = [qmailqueue.without_prefix(rules, address) for address in local[0]] + remote[0]
     records = b"F" + qmailqueue.sender(_whole(info)) + b"\0" + b"".join([b"T%b\0" % address for address in waiting])
     mail = qmailqueue.todo(records)
     envelope = Envelope(mail.sender, mail.recipients)
     return _Mail(envelope, local[1] + remote[1], os.fstat(info).st_mtime_ns, _pieces(mess))
 
 
-def _qmail_todo(descriptors: list[int], virtualdomains: dict[bytes, bytes]) -> _Mail:
+def _qmail_todo(descriptors: list[int], rules: Rules) -> _Mail:
     mess, todo = descriptors
     mail = qmailqueue.todo(_whole(todo))
     return _Mail(Envelope(mail.sender, mail.recipients), 0, os.fstat(todo).st_mtime_ns, _pieces(mess))
 
 
-_READERS: Final[dict[bytes, Callable[[list[int], dict[bytes, bytes]], _Mail]]] = {
+_READERS: Final[dict[bytes, Callable[[list[int], Rules], _Mail]]] = {
     b"postfix": _postfix,
     b"qmail": _qmail,
     b"qmail-todo": _qmail_todo,
@@ -92,16 +93,16 @@ def _checked(mail: _Mail) -> Envelope:
 class Taker:
     """The child: the queue's owner, who sees descriptors and no names of files."""
 
-    def __init__(self, virtualdomains: dict[bytes, bytes], known: Collection[bytes], *, dry_run: bool) -> None:
+    def __init__(self, rules: Rules, known: Collection[bytes], *, dry_run: bool) -> None:
         """*known* are the IDs of what has been taken before."""
-        self._virtualdomains = virtualdomains
+        self._rules = rules
         self._known = known
         self._store = None if dry_run else Store()
 
     def take(self, kind: bytes, name: bytes, descriptors: list[int]) -> tuple[bytes, bytes, bytes]:
         """Letter, text and ID: K queued (or would be), A it waits already, P taken before, N nobody waits, Z no."""
         try:
-            mail = _READERS[kind](descriptors, self._virtualdomains)
+            mail = _READERS[kind](descriptors, self._rules)
             envelope = _checked(mail)
             message_id = _identity(kind, name, mail.born_ns)
             if message_id in self._known:

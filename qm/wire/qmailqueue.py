@@ -1,10 +1,10 @@
 """What stands in the files of a qmail queue besides the message (qmail.md section 4)."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from qm.wire.envelope import Recipient
 from qm.wire.record import Malformed
+from qm.wire.route import Rules, route
 
 
 class Mail(NamedTuple):
@@ -55,25 +55,10 @@ def todo(text: bytes) -> Mail:
     return Mail(found, tuple(waiting), 0)
 
 
-def without_prefix(address: bytes, virtualdomains: Mapping[bytes, bytes]) -> bytes:
-    """*address* as it was before qmail-send put the virtual domain's prefix before it.
-
-    The keys of *virtualdomains* are in lower case.
-    """
-    local, at, domain = address.rpartition(b"@")
-    if not at:
-        return address
-    prefixes = [(key, prefix) for key, prefix in virtualdomains.items() if b"@" in key]
-    prefixes += [(b"", prefix) for prefix in _of_domain(domain.lower(), virtualdomains)]
-    for key, prefix in prefixes:
-        bare = local[len(prefix) + 1 :] + at + domain
-        if prefix and local.startswith(prefix + b"-") and key in (b"", bare.lower()):
+def without_prefix(rules: Rules, address: bytes) -> bytes:
+    """A local *address* as it was before qmail-send, by these *rules* of its own, put a virtual domain's user first."""
+    for user in set(rules.virtualdomains.values()):
+        bare = address.removeprefix(user + b"-")
+        if user and bare != address and route(rules, bare).address == address:
             return bare
     return address
-
-
-def _of_domain(domain: bytes, virtualdomains: Mapping[bytes, bytes]) -> list[bytes]:
-    """The prefix of the first key that matches *domain*, as qmail-send walks."""
-    labels = domain.split(b".")
-    keys = [domain, *(b"." + b".".join(labels[count:]) for count in range(1, len(labels))), b""]
-    return [virtualdomains[key] for key in keys if key in virtualdomains][:1]

@@ -4,6 +4,7 @@ import pytest
 
 from qm.wire import qmailqueue
 from qm.wire.record import Malformed
+from qm.wire.route import Rules
 
 
 def test_channels() -> None:
@@ -43,10 +44,12 @@ def test_senders_and_todo() -> None:
         (b"one-Joe@home.example", b"Joe@home.example"),
         (b"one-other@home.example", b"one-other@home.example"),
         (b"x-y@exempt.any.example", b"x-y@exempt.any.example"),
-        (b"ann-bob", b"ann-bob"),
+        (b"all-bob@me.example", b"all-bob@me.example"),
+        (b"all-bob@else.example", b"bob@else.example"),
     ],
 )
 def test_prefixes(address: bytes, bare: bytes) -> None:
     """The prefix that qmail-send put before a virtual domain's recipient is taken off, and no other."""
     table = {b"virt.example": b"ann", b".any.example": b"any", b"joe@home.example": b"one", b"exempt.any.example": b""}
-    assert qmailqueue.without_prefix(address, table) == bare
+    rules = Rules(b"me.example", frozenset((b"me.example",)), frozenset(), {**table, b"": b"all"})
+    assert qmailqueue.without_prefix(rules, address) == bare
