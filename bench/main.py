@@ -1,7 +1,7 @@
 """bin/bench: run the benchmarks and print the rows of RESULTS.md.
 
-    bin/bench [road|relay|domains|pop3|turns|memory|backlog]... [--rounds N] [--messages N] [--domains N]
-        [--sessions N] [--backlog N]
+    bin/bench [road|relay|domains|pop3|sendmail|turns|memory|backlog]... [--rounds N] [--messages N] [--domains N]
+        [--sessions N] [--calls N] [--backlog N]
 
 Needs root and Debian's postfix and dovecot-pop3d.  Nothing is asserted: it prints what it measured.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qm
-from bench import limits, peers, pop3, relay, road, turns
+from bench import limits, peers, pop3, relay, road, submission, turns
 
 
 def _heading(words: Sequence[str]) -> str:
@@ -34,12 +34,13 @@ def _heading(words: Sequence[str]) -> str:
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench")
-    kinds = ["road", "relay", "domains", "pop3", "turns", "memory", "backlog", []]
+    kinds = ["road", "relay", "domains", "pop3", "sendmail", "turns", "memory", "backlog", []]
     parser.add_argument("what", nargs="*", choices=kinds)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--domains", type=int, default=1000)
     parser.add_argument("--sessions", type=int, default=800)
+    parser.add_argument("--calls", type=int, default=1000)
     parser.add_argument("--backlog", type=int, default=100_000)
     chosen = parser.parse_args(list(words))
     if os.geteuid() != 0:
@@ -52,6 +53,7 @@ def main(words: Sequence[str]) -> int:
         "relay": lambda: relay.run(chosen.rounds, chosen.messages, say),
         "domains": lambda: relay.domains(chosen.domains, say),
         "pop3": lambda: pop3.run(chosen.rounds, chosen.sessions, say),
+        "sendmail": lambda: submission.run(chosen.rounds, chosen.calls, say),
         "turns": lambda: turns.run(say),
         "memory": lambda: limits.memory(say),
         "backlog": lambda: limits.backlog(chosen.backlog, say),

@@ -24,6 +24,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "maildirwatch": "qm.maildirwatch",
     "mailq": "qm.mailq",
     "mailsubj": "qm.mailsubj",
+    "mbox2maildir": "qm.mbox2maildir",
     "newaliases": "qm.newaliases",
     "newinclude": "qm.newinclude",
     "pinq": "qm.qail",

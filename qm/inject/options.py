@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from qm.errors import Permanent
 from qm.unix.options import parse
 from qm.unix.program import Argv
+from qm.wire import xtext
 from qm.wire.rfc822 import one_line
 
 USAGE: Final = "usage: qm-inject [-nNaAhH] [-fsender] [recipient ...]"
@@ -73,11 +74,6 @@ def _who(env: Mapping[bytes, bytes]) -> Who:
     return Who(user, host, name, _word(env, b"QMAILSUSER") or user, _word(env, b"QMAILSHOST") or host)
 
 
-def _xtext(text: bytes) -> bytes:
-    """RFC 3461 4: what is not plain, or + or =, as + and two hexadecimal digits."""
-    return b"".join(b"%c" % byte if 32 < byte < 127 and byte not in b"+=" else b"+%02X" % byte for byte in text)
-
-
 def _reports(env: Mapping[bytes, bytes]) -> Reports:
     notify, ret, envid = (env.get(name, b"") for name in (b"QMAILNOTIFY", b"QMAILRET", b"QMAILENVID"))
     words = notify.upper().split(b",")
@@ -85,9 +81,9 @@ def _reports(env: Mapping[bytes, bytes]) -> Reports:
         raise Permanent("NOTIFY must be never, or some of success, failure and delay with commas between")
     if ret and ret.upper() not in _AMOUNTS:
         raise Permanent("RET must be full or hdrs")
-    if len(_xtext(envid)) > _ENVID_MAX:
+    if len(xtext.encode(envid)) > _ENVID_MAX:
         raise Permanent(f"ENVID is longer than {_ENVID_MAX} bytes")
-    return Reports(notify.upper(), ret.upper(), _xtext(envid))
+    return Reports(notify.upper(), ret.upper(), xtext.encode(envid))
 
 
 def _bare(address: bytes) -> bytes:

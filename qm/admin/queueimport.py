@@ -1,0 +1,155 @@
+"""Taking messages out of another system's queue: root opens the files, a child that is the queue's owner reads them.
+
+So no byte of a message is parsed by root.  What has been queued is a line of `imported`, so that a second run repeats
+nothing that the first has done; a crash between the two leaves the ID in the queue, which is then seen.  The source is
+only read.
+"""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from qm.admin.findings import Finding
+from qm.admin.taker import Taker
+from qm.disk import queue
+from qm.disk.accept import NotQueued
+from qm.errors import QmError, Temporary
+from qm.unix import fds, log, privs
+from qm.unix.program import unforeseen
+from qm.wire.record import Malformed, pack, unpack
+from qm.wire.route import Rules
+
+MEMORY: Final = "imported"
+_OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Source(NamedTuple):
+    """A message over there."""
+
+    kind: bytes  # postfix, qmail (preprocessed), or qmail-todo
+    name: str  # what it is called there
+    paths: tuple[str, ...]  # postfix: the file; qmail: mess, info, local, remote; or mess, todo
+
+
+class _Child:
+    """Started with the home as current directory."""
+
+    def __init__(self, rules: Rules, known: set[bytes], *, dry_run: bool) -> None:
+        self.channel, theirs = fds.pair()
+        self._pid = os.fork()
+        if self._pid == 0:
+            code = 111
+            try:
+                self.channel.close()
+                os.umask(queue.UMASK)
+                privs.become(privs.role("qmailq"))
+                if not dry_run:
+                    queue.make()
+                Taker(rules, known, dry_run=dry_run).serve(theirs)
+                code = 0
+            except (QmError, NotQueued, OSError) as error:
+                log.fatal(b"qm", str(error))
+            except Exception as error:
+                unforeseen(b"qm", error)
+            finally:
+                os._exit(code)
+        theirs.close()
+
+    def ask(self, source: Source, descriptors: list[int]) -> tuple[bytes, bytes, bytes]:
+        try:
+            fds.send_record(self.channel, pack(source.kind, os.fsencode(source.name)), descriptors)
+            record, _ = fds.recv_record(self.channel)
+        except OSError as error:
+            raise self._gone() from error
+        if not record:
+            raise self._gone()
+        letter, text, message_id = unpack(record, 3)
+        return letter, text, message_id
+
+    def _gone(self) -> Temporary:
+        return Temporary("the queue cannot be written", detail="its owner's process has ended; see above")
+
+    def close(self) -> None:
+        self.channel.close()
+        os.waitpid(self._pid, 0)
+
+
+class _Memory:
+    """`imported`, which has a line for each message that has been queued: its ID, system and name."""
+
+    def __init__(self, *, dry_run: bool) -> None:
+        flags = os.O_RDONLY if dry_run else os.O_RDWR | os.O_APPEND | os.O_CREAT
+        self.known: set[bytes] = set()
+        self._fd = -1
+        try:
+            self._fd = os.open(MEMORY, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            if not dry_run:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with open(self._fd, "rb", closefd=False) as file:
+                self.known = {line.partition(b" ")[0] for line in file}
+        except FileNotFoundError:
+            pass
+        except BlockingIOError as error:
+            raise Temporary("another import is at work") from error
+
+    def add(self, source: Source, message_id: bytes) -> None:
+        os.write(self._fd, b"%b %b %b\n" % (message_id, source.kind, os.fsencode(source.name)))
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+def _opened(source: Source) -> list[int]:
+    """Descriptors of the source's files, those that are missing as empty ones; raises OSError, Malformed."""
+    opened: list[int] = []
+    try:
+        for number, path in enumerate(source.paths):
+            try:
+                opened.append(os.open(path, _OPEN))
+            except FileNotFoundError:
+                if number < 2:  # message and sender must be there; local/ and remote/ only where there is need
+                    raise
+                opened.append(os.memfd_create("empty"))
+            if not stat.S_ISREG(os.fstat(opened[-1]).st_mode):
+                raise Malformed("not a regular file")
+        return opened
+    except BaseException:
+        fds.close_all(opened)
+        raise
+
+
+_SAID: Final = {b"K": "", b"A": "; it waits in the queue already", b"P": "", b"N": "; left out"}
+
+
+def carry(sources: Iterable[Source], rules: Rules, *, dry_run: bool) -> Iterator[Finding]:
+    """Queue each message, or with *dry_run* only look; the current directory is the home.  Raises Temporary."""
+    memory = _Memory(dry_run=dry_run)
+    child = _Child(rules, memory.known, dry_run=dry_run)
+    try:
+        for source in sources:
+            yield _carry_one(source, memory, child, dry_run=dry_run)
+    finally:
+        child.close()
+        memory.close()
+
+
+def _carry_one(source: Source, memory: _Memory, child: _Child, *, dry_run: bool) -> Finding:
+    where = source.paths[0]
+    try:
+        opened = _opened(source)
+    except (OSError, Malformed) as error:
+        return Finding(where, f"message: {error}", False)
+    try:
+        letter, text, message_id = child.ask(source, opened)
+    finally:
+        fds.close_all(opened)
+    if letter not in _SAID:
+        return Finding(where, f"message: {os.fsdecode(text)}", False)
+    if not dry_run and letter in b"KA":
+        memory.add(source, message_id)
+    named = "" if letter == b"N" else f", as {message_id.decode('ascii')}"
+    return Finding(where, f"message: {os.fsdecode(text)}{named}{_SAID[letter]}", True)
