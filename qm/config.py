@@ -25,7 +25,7 @@ from qm.errors import OK, Permanent, Temporary
 from qm.unix import standard
 from qm.unix.interfaces import own_addresses
 from qm.unix.program import Argv, Env, Usage, program
-from qm.wire import dnsserver, hostcontrols
+from qm.wire import hostcontrols, serveraddress
 
 LIFETIME_S: Final = 20.0  # of one question
 _NONE: Final = (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer)
@@ -37,7 +37,7 @@ def _say(text: str) -> None:
 
 def _resolver() -> dns.resolver.Resolver:
     try:
-        servers = [dnsserver.parse(line) for line in Controls(("dnsservers",)).lines("dnsservers")]
+        servers = [serveraddress.parse(line, 53) for line in Controls(("dnsservers",)).lines("dnsservers")]
         resolver = dns.resolver.Resolver(configure=not servers)
     except (ValueError, dns.exception.DNSException) as error:
         raise Temporary("cannot ask DNS", detail=f"control/dnsservers or /etc/resolv.conf: {error}") from error

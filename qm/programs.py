@@ -47,6 +47,8 @@ PROGRAMS: Final[dict[str, str]] = {
     "qm-pw2u": "qm.pw2u",
     "qm-qread": "qm.qread",
     "qm-qstat": "qm.qstat",
+    "qm-qmqpc": "qm.qmqpc",
+    "qm-qmqpd": "qm.qmqpd",
     "qm-queue": "qm.queue.main",
     "qm-queue-show": "qm.queueshow",
     "qm-queued": "qm.queue.service",

@@ -96,6 +96,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("percenthack", S, None, "send, userd", "Domains in whose addresses user%host is rewritten."),
         Control("plusdomain", L, ME, "inject, smtpd", "Domain for hosts that end in +."),
         Control("pop3apop", N, 0, "popup", "1: offer APOP, which needs passwords stored in plain text."),
+        Control("qmqpservers", S, None, "qmqpc", "Machines whose queue we use, in turn: address, or address:port."),
         Control("queuelifetime", N, 604800, "send", "How long a message is tried.", "s"),
         Control("rcpthosts", S, ME, "smtpd", "Domains that mail is taken for; .domain means all hosts below it."),
         Control("remoteaddresses", N, 10, "remote", "Addresses tried in one delivery.", "addresses"),

@@ -9,7 +9,7 @@ from qm.disk.control import BadControl, Controls
 from qm.remote import policy
 from qm.remote.resolver import Server, server
 from qm.remote.session import Timeouts
-from qm.wire import dnsserver, smtproute, tlspolicy
+from qm.wire import serveraddress, smtproute, tlspolicy
 from qm.wire.smtpclient import Step
 
 RESOLV_CONF: Final = "/etc/resolv.conf"
@@ -127,7 +127,7 @@ def _servers(controls: Controls) -> tuple[Server, ...]:
     found = []
     for line in controls.lines("dnsservers"):
         try:
-            found.append(server(*dnsserver.parse(line)))
+            found.append(server(*serveraddress.parse(line, 53)))
         except ValueError as error:
             raise _bad("dnsservers", line, "not address[:port]") from error
     trusted = _trusted(controls)

@@ -1,7 +1,7 @@
-"""A line of control/dnsservers."""
+"""A server's address and port, as lines of control/dnsservers and control/qmqpservers name it."""
 
 
-def parse(line: bytes) -> tuple[str, int]:
+def parse(line: bytes, default_port: int) -> tuple[str, int]:
     """``1.2.3.4``, ``1.2.3.4:53``, ``::1`` or ``[::1]:53`` as address and port; raises ValueError."""
     text = line.decode("ascii")
     if text.startswith("["):
@@ -11,7 +11,7 @@ def parse(line: bytes) -> tuple[str, int]:
         address, _, port = text.partition(":")
     else:
         address, port = text, ""
-    number = int(port or "53")
+    number = int(port) if port else default_port
     if not 0 < number < 65536:
         raise ValueError("no such port")
     return address, number

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.queue.protocol import EnvelopeReader
 from qm.wire.envelope import ADDRESS_MAX, RECIPIENTS_MAX, Envelope, Recipient
 from qm.wire.queuecode import Deferred, Refused
+from qm.wire.queueinput import EnvelopeReader
 
 ADDRESS = st.binary(max_size=30).map(lambda address: address.replace(b"\0", b"x"))
 
