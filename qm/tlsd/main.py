@@ -6,7 +6,7 @@ Env:     QMHOME, QMREADY (a descriptor that gets one byte when the socket listen
 Writes:  tls/socket (answers), the networks, tls/lock, fd 2 (log)
 As:      root, or the owner of a private system, to read the keys; peers are read by workers that are qmailt
 Exits:   0 after SIGTERM; 100 usage; 111 trouble, or another tlsd serves this home
-See:     qm-tlsd(8), docs/INTERNALS.md 1.8, RFC 8446, RFC 9325
+See:     qm-tlsd(8), docs/INTERNALS.md 1.12, RFC 8446, RFC 9325
 
 Only root, the owner, qmaild and qmailp may ask.  SIGHUP looks at the certificates at once.
 """

@@ -132,13 +132,14 @@ def work(certificates: Certificates, record: bytes, descriptors: list[int]) -> b
 def _serve(certificates: Certificates, job: Serve, connection: socket.socket, program: socket.socket) -> None:
     deadline_s = time.monotonic() + job.timeout_ms / 1000
     network = Network(connection)
+    peer = _peer(connection)  # while it is there
     try:
         handshake = _Handshake(network, certificates, job.protocol, deadline_s)
         network.flush(job.say, deadline_s)
         facts = handshake.run()
     except (Gone, _Refused) as error:
         why = "the client is too slow" if isinstance(error, TooSlow) else str(error) or "the client has gone"
-        log.info(NAME, f"{_peer(connection)}: no TLS: {why}")
+        log.info(NAME, f"{peer}: no TLS: {why}")
         _tell(program, Sorry(said=True, why=why.encode()))
         return
     if _tell(program, facts):

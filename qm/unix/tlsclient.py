@@ -1,4 +1,4 @@
-"""The only client of qm-tlsd: have it do TLS with a peer (docs/INTERNALS.md 1.8).
+"""The only client of qm-tlsd: have it do TLS with a peer (docs/INTERNALS.md 1.12).
 
 The network's descriptor is given away, and a plain socket comes back: whoever uses it never sees a key, and may become
 another user while the session goes on.

@@ -7,6 +7,7 @@ server (ALPACA); RFC 7301 3.2 wants the connection ended.  So the offer is read 
 from typing import Final, NamedTuple
 
 HELLO_MAX: Final = 65536  # bytes of records; the largest real ones, with post-quantum keys, have about 2000
+RECORDS_MAX: Final = 64  # that it may be spread over, so that reading it anew with each byte that comes stays cheap
 NO_PROTOCOL: Final = b"\x15\x03\x03\x00\x02\x02\x78"  # the alert no_application_protocol, fatal (RFC 7301 3.2)
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
@@ -66,8 +67,12 @@ def _message(data: bytes) -> bytes | None:
     """The body of the first handshake message, which may be spread over records; b"" if it is something else."""
     records = _Fields(data)
     found = b""
+    count = 0
     try:
         while len(found) < 4 or len(found) < 4 + int.from_bytes(found[1:4], "big"):
+            count += 1
+            if count > RECORDS_MAX:
+                return b""
             if records.number(1) != _HANDSHAKE or records.number(1) != 3:
                 return b""
             records.take(1)

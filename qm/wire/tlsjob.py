@@ -1,4 +1,4 @@
-"""What qm-tlsd is asked and what it answers (docs/INTERNALS.md 1.8): both sides of tls/socket, and of the plain stream.
+"""What qm-tlsd is asked and what it answers (docs/INTERNALS.md 1.12): both sides of tls/socket and of the stream.
 
 On tls/socket a record asks whether TLS can be had (answered yes or no), or, with the network and one end of a stream as
 its descriptors, for a handshake.  That is answered on the stream itself: first one framed record, Facts or Sorry, then

@@ -226,10 +226,10 @@ class Suite:
         client.pass_(password)
         return client
 
-    def under_tls(self, service: str) -> ssl.SSLSocket:
-        """A connection to a service that has TLS from the first byte."""
+    def under_tls(self, service: str, name: str | None = DOMAIN) -> ssl.SSLSocket:
+        """A connection to a service that has TLS from the first byte, which is called by *name*."""
         network = socket.create_connection((HOST, self.port(service)), LIMIT_S)
-        return trusting().wrap_socket(network, server_hostname=DOMAIN)
+        return trusting().wrap_socket(network, server_hostname=name)
 
     def run(self, *argv: str, input: bytes = b"", env: Mapping[str, str] = {}) -> subprocess.CompletedProcess[bytes]:
         """Run a program of ours, as whoever runs the tests."""
