@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from qm.errors import Permanent, Temporary
-from qm.unix import chain, fds, privs
+from qm.unix import chain, confine, fds, privs
 from qm.unix.program import Argv, Env, unforeseen
 from qm.wire.record import RECORD_MAX, Malformed
 from qm.wire.userquery import Later, Login, LoginAnswer, Refused, pack_login, unpack_login
@@ -88,7 +88,7 @@ def _answer(ids: privs.Ids, ask: Callable[[], LoginAnswer], output: int) -> NoRe
     """In the child."""
     try:
         privs.become(ids)
-        privs.no_new_privs()
+        confine.gain_nothing()
         try:
             answer = ask()
         except Temporary as error:
