@@ -81,16 +81,16 @@ class _Check:
 
     def __call__(self, env: Env) -> int:
         name = b""
-        address = os.fsdecode(env.get(b"TCPREMOTEIP", b"?"))
+        address = log.word(env.get(b"TCPREMOTEIP", b"?")).decode("ascii")
         try:
             credentials = parse(checking.read_record(RECORD_MAX))
             name = credentials.name
             login = self._verify(credentials, env.get(b"TCPREMOTEIP", b""))
             self._become(login)
         except errors.QmError as error:
-            log.warning(NAME, f"login {os.fsdecode(name)} from {address}: {error}")
+            log.warning(NAME, f"login {log.word(name).decode('ascii')} from {address}: {error}")
             raise
-        log.info(NAME, f"login {os.fsdecode(name)} from {address}: ok, uid {login.uid}")
+        log.info(NAME, f"login {log.word(name).decode('ascii')} from {address}: ok, uid {login.uid}")
         return self._follow(self._argv, {**env, b"USER": login.user, b"HOME": login.home, b"SHELL": login.shell})
 
     def _verify(self, credentials: Credentials, address: bytes) -> Login:

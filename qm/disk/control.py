@@ -81,6 +81,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("limitmessages", N, 1000, "userd", "Messages that a login may send in an hour; 0: all.", "messages"),
         Control("limitrecipients", N, 5000, "userd", "Recipients of a login in an hour; 0: all.", "recipients"),
         Control("logins", S, None, "userd", "Who lets in: passwd, system, pam, program X, oauthbearer X."),
+        Control("logformat", L, b"qmail", "log", "qmail: lines as qmail's; json: an object a line."),
         Control("logsize", N, 16777216, "log", "Size at which log/current is put away.", "bytes"),
         Control("lognumber", N, 10, "log", "How many old log files are kept.", "files"),
         Control("maxcommands", N, 200, "smtpd", "Commands without mail before the end; 0: no limit.", "commands"),
