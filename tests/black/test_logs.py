@@ -1,6 +1,7 @@
 """What the programs say of a session, in both formats, and what they never say."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from qm.wire.logline import read
 from tests.harness.dialogue import Dialogue
-from tests.harness.suite import Suite
+from tests.harness.suite import BIN, Suite
 
 HOSTILE = b"\x1b]0;x\x07\x9b31m\xe2\x80\xae\r\x00"  # a title, a colour, C1, right to left, a return
 MESSAGE = b"Subject: hello\r\n\r\nbody\r\n"
@@ -96,3 +97,16 @@ def test_a_format_that_is_none(suite: Suite) -> None:
     suite.wait_for_log(r"qm-log: alert: .*control/logformat:1: neither qmail nor json")
     suite.send("ann@test.example", MESSAGE)
     suite.wait_for_log(r"^end msg")
+
+
+@pytest.mark.parametrize("subject", ["id", "ann@test.example"])
+def test_qm_log(suite: Suite, subject: str) -> None:
+    """`qm log` tells a message's whole way, from the session to the mailbox; what nobody knows is exit code 1."""
+    suite.send("ann@test.example", MESSAGE)
+    name = suite.wait_for_log(r"^end msg (\w+)")[1]
+    suite.wait_for_log(r"end how=quit")
+    command = [BIN / "qm", "log", "--home", str(suite.home)]
+    said = subprocess.run([*command, name if subject == "id" else subject], capture_output=True, check=True, text=True)
+    events = ["connect", "mail", "rcpt", "message", "new", "info", "start", "delivery", "end"]
+    assert set(events) <= {word for line in said.stdout.splitlines() for word in line.split()[3:4]}
+    assert subprocess.run([*command, "nobody@x.example"], capture_output=True, check=False).returncode == 1
