@@ -89,16 +89,16 @@ class _Check:
 
     def __call__(self, env: Env) -> int:
         name = b""
-        address = os.fsdecode(env.get(b"TCPREMOTEIP", b"?"))
+        address = log.word(env.get(b"TCPREMOTEIP", b"?")).decode("ascii")
         try:
             credentials = parse(_read_record())
             name = credentials.name
             login = self._verify(credentials)
             self._become(login)
         except errors.QmError as error:
-            log.warning(NAME, f"login {os.fsdecode(name)} from {address}: {error}")
+            log.warning(NAME, f"login {log.word(name).decode('ascii')} from {address}: {error}")
             raise
-        log.info(NAME, f"login {os.fsdecode(name)} from {address}: ok, uid {login.uid}")
+        log.info(NAME, f"login {log.word(name).decode('ascii')} from {address}: ok, uid {login.uid}")
         return self._follow(self._argv, {**env, b"USER": login.user, b"HOME": login.home, b"SHELL": login.shell})
 
     def _verify(self, credentials: Credentials) -> Login:

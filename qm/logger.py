@@ -1,15 +1,17 @@
 """log: write lines from descriptor 0 to a directory, in multilog's format, and put full files away (qm-log).
 
 Usage:   qm-log DIRECTORY
-Reads:   fd 0 (lines), control/{logsize,lognumber,roles}
+Reads:   fd 0 (lines), control/{logformat,logsize,lognumber,roles}
 Writes:  DIRECTORY/current, DIRECTORY/@TIME.s
 As:      qmaill, which owns the directory
 Exits:   0 at the end of the input, or after SIGTERM with what was in the pipe written; 111 cannot become qmaill
 See:     qm-log(8), tai64nlocal(8)
 
-A line is a TAI64N label, a blank, the text.  Nobody may wait for a log: lines that cannot be written (full disk,
-directory gone) are dropped and counted, and the count is the first thing written when writing works again.  No fsync:
-the mail's own files hold what must survive. SIGHUP: read the control files again, and open current again.
+A line is a TAI64N label, a blank, the text; or, if control/logformat says json, an object that has them and what the
+text says.  A file has lines of one format: one of another is put away.  Nobody may wait for a log: lines that cannot be
+written (full disk, directory gone) are dropped and counted, and the count is the first thing written when writing works
+again.  No fsync: the mail's own files hold what must survive. SIGHUP: read the control files again, and open current
+again.
 """
 
 import errno
@@ -25,19 +27,14 @@ from qm.disk.control import BadControl, Controls
 from qm.unix import log, privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, Usage, program, ready
+from qm.wire import logline
 
 NAME: Final = b"qm-log"
 READ_MAX: Final = 65536  # bytes at once: all that a pipe holds
 GATHER_S: Final = 0.005  # seconds; a line's time is that much late at most, and a pipe holds what comes meanwhile
 LAST_READS_MAX: Final = 64  # after SIGTERM, so that one who goes on writing cannot hold us
-_TAI_OFFSET_S: Final = (1 << 62) + 10  # 1970 in TAI64, as multilog has it
-# a stranger's program may write anything; what moves a cursor does not get to a reader's terminal
-_PRINTABLE: Final = bytes(byte if byte in b"\t\n" or (byte >= 0x20 and byte != 0x7F) else 0x3F for byte in range(256))
-
-
-def label(time_ns: int) -> bytes:
-    """The TAI64N label of a time since 1970: ``@`` and 24 hexadecimal digits."""
-    return b"@%016x%08x" % (_TAI_OFFSET_S + time_ns // 1_000_000_000, time_ns % 1_000_000_000)
+# a stranger's program may write anything; what moves a cursor or turns the text around does not get to a terminal
+_PRINTABLE: Final = bytes(byte if byte in b"\t\n" or 0x20 <= byte < 0x7F else 0x3F for byte in range(256))
 
 
 class Directory:
@@ -47,6 +44,7 @@ class Directory:
         self._path = path
         self.size_max = 16 << 20  # bytes at which current is put away
         self.files_max = 10  # of those that are kept
+        self.format = logline.FORMATS[b"qmail"]
         self.lost = 0
         self._why = ""
         self._folder = -1
@@ -63,12 +61,13 @@ class Directory:
             os.close(self._folder)
         self._folder = folder
 
-    def write(self, lines: list[bytes], stamp: bytes) -> None:
-        text = b"".join([b"%s %s\n" % (stamp, line) for line in lines])
+    def write(self, lines: list[bytes], time_ns: int) -> None:
+        text = self._text(lines, time_ns)
+        name = f"{logline.label(time_ns).decode('ascii')}.s"
         try:
-            self._open()
+            self._open(text[:1], name)
             if self.lost:
-                self._put(b"%s qm-log: alert: %d lines lost: %s\n" % (stamp, self.lost, self._why.encode()))
+                self._put(self._text([b"qm-log: alert: %d lines lost: %b" % (self.lost, self._why.encode())], time_ns))
                 self.lost = 0
             self._put(text)
         except OSError as error:
@@ -77,15 +76,26 @@ class Directory:
             self.reopen()
             return
         if self._size >= self.size_max:
-            self._put_away(f"{stamp.decode('ascii')}.s")
+            self._put_away(name)
 
-    def _open(self) -> None:
+    def _text(self, lines: list[bytes], time_ns: int) -> bytes:
+        return b"".join([self.format(time_ns, line) + b"\n" for line in lines])
+
+    def _open(self, first: bytes, name: str) -> None:
+        """Open current; if its lines do not begin with *first*, put it away as *name* before."""
         if self._folder < 0:
             self._open_folder()
         if self._file < 0:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file = os.open("current", flags, 0o644, dir_fd=self._folder)
-            self._size = os.fstat(self._file).st_size
+            self._open_file()
+            if self._size and os.pread(self._file, 1, 0) != first:
+                self._put_away(name)
+        if self._file < 0:
+            self._open_file()
+
+    def _open_file(self) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.open("current", flags, 0o644, dir_fd=self._folder)
+        self._size = os.fstat(self._file).st_size
 
     def _put(self, text: bytes) -> None:
         """Append *text* whole, or leave the file as it was and raise OSError."""
@@ -153,7 +163,7 @@ class _Logger:
 
     def _write(self, lines: list[bytes]) -> None:
         if lines:
-            self._directory.write(lines, label(time.time_ns()))
+            self._directory.write(lines, time.time_ns())
 
     def _readable(self) -> None:
         """Take what is there, and let more gather before the next look: many lines for one wake-up."""
@@ -176,10 +186,14 @@ class _Logger:
     def configure(self) -> None:
         """Take the control files' numbers; a broken file is said, and does not stop a log."""
         try:
-            controls = Controls(("logsize", "lognumber"))
+            controls = Controls(("logformat", "logsize", "lognumber"))
+            form = logline.FORMATS.get(controls.line("logformat"))
+            if form is None:
+                raise BadControl("a control file is broken", detail="control/logformat:1: neither qmail nor json")
         except BadControl as error:
             self._write([b"qm-log: alert: " + log.clean(str(error).encode())])
             return
+        self._directory.format = form
         self._directory.size_max = controls.number("logsize")
         self._directory.files_max = controls.number("lognumber")
 

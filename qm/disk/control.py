@@ -67,6 +67,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("ipfamily", T, None, "remote", "4, 6, 46 or 64: IP versions and their order; keys as smtproutes."),
         Control("localiphost", L, ME, "smtpd", "Host for recipients at our own address in brackets."),
         Control("locals", S, ME, "send, userd", "Domains whose mail is delivered here."),
+        Control("logformat", L, b"qmail", "log", "qmail: lines as its log analysers read them; json: objects."),
         Control("logsize", N, 16777216, "log", "Size at which log/current is put away.", "bytes"),
         Control("lognumber", N, 10, "log", "How many old log files are kept.", "files"),
         Control("maxcommands", N, 200, "smtpd", "Commands without mail before the end; 0: no limit.", "commands"),

@@ -65,9 +65,8 @@ def _open(argv: Argv) -> tuple[maildrop.Maildrop, int]:
         raise _Closed(answer, f"{os.fsdecode(argv[1])}: {error.strerror}") from error
 
 
-def _who(env: Env) -> str:
-    name, address = env.get(b"USER", b"?"), env.get(b"TCPREMOTEIP", b"?")
-    return f"{os.fsdecode(name)} from {os.fsdecode(address)}"
+def _who(env: Env) -> tuple[bytes, bytes]:
+    return env.get(b"USER", b"?"), env.get(b"TCPREMOTEIP", b"?")
 
 
 @program(at_home=False)
@@ -76,19 +75,27 @@ def main(argv: Argv, env: Env) -> int:
     if privs.is_root():
         log.fatal(NAME, "refusing to serve as root")
         return REFUSED
-    channel = Channel(0, 1, _timeout_s(env))
+    channel, started_s = Channel(0, 1, _timeout_s(env)), time.monotonic()
+    journal = log.Journal(NAME)
     try:
         drop, lock = _open(argv)
     except _Closed as closed:
-        log.warning(NAME, f"{_who(env)}: {closed.why}")
+        journal.note(b"refused user=%b ip=%b why=%b", *_who(env), closed.why.encode("utf-8", "surrogateescape"))
+        journal.write()
         _answer(channel, b"-ERR " + closed.answer + b"\r\n")
         return errors.OK
     session = Session(channel, drop, lock)
+    how = b"bug"
     try:
-        ending = session.run()
+        how = session.run()
     finally:
         session.unlock()
-    log.info(NAME, f"{_who(env)}: {ending}, {session.tally()}")
+        seconds = b"%.3f" % (time.monotonic() - started_s)
+        journal.note(
+            b"end user=%b ip=%b how=%b retrieved=%b removed=%b left=%b out=%b seconds=%b",
+            *(*_who(env), how, *session.tally(), seconds),
+        )
+        journal.write()
     channel.hang_up()
     return errors.OK
 

@@ -46,18 +46,18 @@ class Session:
             Verb.QUIT: self._quit,
         }
 
-    def run(self) -> str:
+    def run(self) -> bytes:
         """Serve until the end; says how it ended."""
         try:
             return self._serve()
         except network.TimedOut:
-            return "timed out"  # RFC 1939 3: without a word, and without UPDATE
+            return b"timeout"  # RFC 1939 3: without a word, and without UPDATE
         except network.Gone:
-            return "connection lost"
+            return b"gone"
         except _CannotGoOn:
-            return "broken off"
+            return b"broken"
 
-    def _serve(self) -> str:
+    def _serve(self) -> bytes:
         server = self._server
         over = False
         while True:
@@ -68,7 +68,7 @@ class Session:
                 continue
             self._flush()  # replies leave just before we would wait (RFC 2449 6.6)
             if event is Signal.EOF:
-                return "quit" if over else "no QUIT"
+                return b"quit" if over else b"closed"
             server.receive(self._channel.read(READ_MAX))
 
     def _flush(self) -> None:
@@ -77,10 +77,11 @@ class Session:
             self._sent_bytes += len(replies)
             self._channel.write(replies)
 
-    def tally(self) -> str:
+    def tally(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """Messages retrieved, removed and left; bytes sent."""
         removed = self._drop.removed
         left = len(self._drop) - removed
-        return f"retrieved {self._retrieved}, removed {removed}, left {left}, sent {self._sent_bytes} bytes"
+        return b"%d" % self._retrieved, b"%d" % removed, b"%d" % left, b"%d" % self._sent_bytes
 
     def unlock(self) -> None:
         """Let the next session in."""

@@ -90,7 +90,7 @@ class _Popup:
             said = {SAID_NO: _BAD_LOGIN, SAID_LATER: _LATER}.get(code)
             return (code if code >= 0 else errors.TEMPORARY) if said is None else said
         # qmail.md 16.5: 0 after a session, 1 for a bad password; anything else says nothing about the password
-        name, program_name = os.fsdecode(login.name), os.fsdecode(self._subprogram[0])
+        name, program_name = log.word(login.name).decode("ascii"), os.fsdecode(self._subprogram[0])
         log.info(NAME, f"login {name} from {os.fsdecode(address)}: {program_name} exited with {code}")
         if code == errors.OK:
             return code

@@ -63,6 +63,7 @@ class Session:
         self._journal = journal or log.Journal(b"qm-smtpd")
         self._timeout_s = rules.command_s
         self._started_s = time.monotonic()
+        self._in = self._out = 0  # bytes
         self._how = b"closed"  # the session ends: by us, if nothing else is known
         self._hello = smtpevent.Hello(b"", False)
         self._mail = Transaction()
@@ -72,7 +73,7 @@ class Session:
         relay = b"no" if self._peer.relay is None else b"yes"
         self._journal.note(b"connect ip=%b host=%b relay=%b", self._peer.ip, self._peer.host, relay)
         try:
-            self._channel.write(Reply(220, b"", self._rules.greeting + b" ESMTP").encode())
+            self._write(Reply(220, b"", self._rules.greeting + b" ESMTP").encode())
             self._talk()
         except TimedOut:
             self._how = b"timeout"
@@ -86,7 +87,8 @@ class Session:
             raise
         finally:
             self._mail.drop()
-            self._journal.note(b"end how=%b seconds=%b", self._how, b"%.3f" % (time.monotonic() - self._started_s))
+            numbers = b"%d" % self._in, b"%d" % self._out, b"%.3f" % (time.monotonic() - self._started_s)
+            self._journal.note(b"end how=%b in=%b out=%b seconds=%b", self._how, *numbers)
             self._journal.write()
         return errors.OK if self._how in (b"quit", b"closed") else errors.TEMPORARY
 
@@ -97,16 +99,20 @@ class Session:
             if event is smtpevent.NEED_DATA:
                 self._exchange()
             elif event is smtpevent.END:
-                self._channel.write(self._server.outgoing())
+                self._write(self._server.outgoing())
                 return
             else:
                 self._act(event)
+
+    def _write(self, data: bytes) -> None:
+        self._out += len(data)
+        self._channel.write(data)
 
     def _exchange(self) -> None:
         """Send what there is to say, and wait for more."""
         outgoing = self._server.outgoing()
         if outgoing:
-            self._channel.write(outgoing)
+            self._write(outgoing)
         if self._journal.due:
             self._journal.write()
         # a small message, which comes whole after 354, costs no change of the time-out
@@ -123,6 +129,7 @@ class Session:
             raise
         if not data:
             self._how = b"gone"
+        self._in += len(data)
         self._server.receive(data)
 
     def _act(self, event: smtpevent.Event) -> None:

@@ -82,7 +82,7 @@ class Session:
         except (OSError, BadCdb) as error:
             self._drop(said, error)
             return errors.TEMPORARY
-        if self._options.verbosity >= VERBOSE:
+        if self._options.verbosity >= (VERBOSE if decision.allow else ERRORS):
             said.append(policy.verdict_line(decision.allow, self._pid, local, remote, names))
         log.write_lines(said)
         if not decision.allow:

@@ -315,7 +315,7 @@ def test_a_client_that_never_reads(suite: Suite) -> None:
         (smtpd,) = other.holders(suite.pids())
         other.pour(b"HELP\r\n" * 10_000 for _ in range(1000))
         assert _peak_bytes(smtpd) < SMALL
-        suite.wait_for_log(r"qm-pop3d: ann from 127\.0\.0\.1: timed out, retrieved .*, removed 0, left 1")
+        suite.wait_for_log(r"qm-pop3d: \d+ end user=ann ip=127\.0\.0\.1 how=timeout retrieved=\d+ removed=0 left=1 ")
         suite.wait_for_log(r"qm-smtpd: \d+ end how=timeout")
     for name in TIMEOUTS:
         suite.control(name, None)

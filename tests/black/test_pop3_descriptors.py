@@ -316,7 +316,7 @@ def test_silence(home: Home) -> None:
     assert client.rest() == b""
     assert program.wait(LIMIT_S) == 0
     assert home.messages() == [f"new/{NAME}"]
-    assert "timed out" in home.log()
+    assert " how=timeout " in home.log()
 
 
 def test_killed_before_quit(home: Home) -> None:
@@ -441,7 +441,7 @@ def test_a_client_that_never_reads(home: Home) -> None:
     client, program = home.popup(TIMEOUTPOP3D="1")
     client.say(b"USER alice\r\nPASS secret\r\n" + b"RETR 2\r\n" * 10)
     assert program.wait(LIMIT_S) == 0
-    assert "timed out" in home.log()
+    assert " how=timeout " in home.log()
 
 
 @pytest.mark.needs_root

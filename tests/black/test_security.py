@@ -84,7 +84,7 @@ def busy(suite: Suite) -> Iterator[Suite]:
     suite.queue(MESSAGE, b"Fann@test.example\0Tnobody@test.example\0Tann@[127.0.0.1]\0\0")
     suite.wait_for_mail(2)
     suite.pop3().quit()
-    suite.wait_for(lambda: "qm-pop3d: ann" in suite.log(), "the end of the session")
+    suite.wait_for(lambda: " end user=ann " in suite.log(), "the end of the session")
     suite.wait_for(lambda: not any(_is_session(process) for process in _processes(suite)), "and of its process")
     yield suite
 

@@ -1,6 +1,5 @@
 """splogger behind qm-start, as the guides type it, and a syslog that this test plays."""
 
-import os
 import signal
 import socket
 import subprocess

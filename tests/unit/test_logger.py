@@ -1,6 +1,7 @@
 """qm-log: lines, labels, rotation, and a disk that is full."""
 
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.logger import Directory, Lines, label
+from qm.logger import Directory, Lines
 from qm.unix import log
+from qm.wire import logline
+from qm.wire.logline import label
 
 LABEL = re.compile(rb"@[0-9a-f]{24}")
 
@@ -33,9 +36,9 @@ def test_pieces_do_not_matter(pieces: list[bytes], rest: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_line_moves_the_cursor(text: bytes) -> None:
-    """No control byte but the tab gets into a log."""
+    """Nothing but printable ASCII and the tab gets into a log: no control, no escape, no change of direction."""
     lines = Lines()
-    assert not re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", b"".join([*lines.feed(text), *lines.last()]))
+    assert not re.search(rb"[^\t -~]", b"".join([*lines.feed(text), *lines.last()]))
 
 
 def test_an_endless_line_is_cut() -> None:
@@ -51,7 +54,7 @@ def test_a_full_file_is_put_away(tmp_path: Path) -> None:
     directory = Directory(os.fsencode(tmp_path))
     directory.size_max, directory.files_max = 100, 2
     for number in range(10):
-        directory.write([b"x" * 80], label(number))
+        directory.write([b"x" * 80], number)
     old = sorted(tmp_path.glob("@*"))
     assert [path.name for path in old] == [f"{label(number).decode()}.s" for number in (8, 9)]
     assert all(path.stat().st_mode & 0o777 == 0o744 for path in old)
@@ -62,11 +65,11 @@ def test_lines_that_cannot_be_written_are_counted(tmp_path: Path) -> None:
     """While the directory is away lines are dropped; when it is back, the first line says how many and why."""
     folder = tmp_path / "log"
     directory = Directory(os.fsencode(folder))
-    directory.write([b"a", b"b"], label(1))
-    directory.write([b"c"], label(2))
+    directory.write([b"a", b"b"], 1)
+    directory.write([b"c"], 2)
     assert directory.lost == 3
     folder.mkdir()
-    directory.write([b"d"], label(3))
+    directory.write([b"d"], 3)
     assert (folder / "current").read_bytes().split(b"\n")[:2] == [
         label(3) + b" qm-log: alert: 3 lines lost: No such file or directory",
         label(3) + b" d",
@@ -78,11 +81,11 @@ def test_a_directory_that_was_replaced_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
     directory = Directory(os.fsencode(folder))
-    directory.write([b"a"], label(1))
+    directory.write([b"a"], 1)
     folder.rename(tmp_path / "old")
     folder.mkdir()
     directory.reopen()
-    directory.write([b"b"], label(2))
+    directory.write([b"b"], 2)
     assert (folder / "current").read_bytes() == label(2) + b" b\n"
 
 
@@ -93,7 +96,7 @@ def test_a_file_that_cannot_be_put_away_grows(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{label(number).decode()}.s").mkdir()
         (tmp_path / f"{label(number).decode()}.s" / "x").touch()
-        directory.write([b"line"], label(number))
+        directory.write([b"line"], number)
     assert (tmp_path / "current").read_bytes().count(b" line\n") == 3
     assert directory.lost == 0
 
@@ -101,13 +104,13 @@ def test_a_file_that_cannot_be_put_away_grows(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that the disk cuts short is taken back, and counted."""
     directory = Directory(os.fsencode(tmp_path))
-    directory.write([b"first"], label(1))
+    directory.write([b"first"], 1)
     before = (tmp_path / "current").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", _short_write)
-        directory.write([b"second"], label(2))
+        directory.write([b"second"], 2)
     assert (tmp_path / "current").read_bytes() == before
-    directory.write([b"third"], label(3))
+    directory.write([b"third"], 3)
     lines = (tmp_path / "current").read_bytes().splitlines()
     assert [line.partition(b" ")[2] for line in lines] == [
         b"first",
@@ -119,3 +122,17 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
 def _short_write(fd: int, data: bytes) -> int:
     """As write(2) on a disk with room for half."""
     return os.writev(fd, [data[: len(data) // 2]])
+
+
+def test_a_file_has_one_format(tmp_path: Path) -> None:
+    """When the format changes, what was written in the other one is put away first, also that of an earlier life."""
+    directory = Directory(os.fsencode(tmp_path))
+    directory.write([b"new msg 1"], 1)
+    directory.format = logline.in_json
+    directory.reopen()
+    directory.write([b"new msg 2"], 2)
+    assert (tmp_path / f"{label(2).decode()}.s").read_bytes() == label(1) + b" new msg 1\n"
+    assert json.loads((tmp_path / "current").read_bytes())["fields"] == {"msg": "2"}
+    later = Directory(os.fsencode(tmp_path))
+    later.write([b"new msg 3"], 3)
+    assert (tmp_path / "current").read_bytes() == label(3) + b" new msg 3\n"

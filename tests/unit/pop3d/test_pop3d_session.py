@@ -26,7 +26,7 @@ def _fill(box: Path) -> None:
         (box / path).write_bytes(text)
 
 
-def _talk(box: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, str]:
+def _talk(box: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bytes]:
     """The replies to *data* and the session's ending; descriptors 0 and 1 are played by files."""
     monkeypatch.chdir(box)
     (box / "in").write_bytes(data)
@@ -66,7 +66,7 @@ def test_without_quit_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.Mon
     """A connection that is lost after DELE leaves the mailbox as it was, new messages new."""
     _fill(tmp_path)
     _, ending = _talk(tmp_path, b"DELE 1\r\nDELE 2\r\nQUI", monkeypatch)
-    assert ending == "no QUIT"
+    assert ending == b"closed"
     assert all((tmp_path / path).exists() for path in MESSAGES)
 
 
@@ -83,7 +83,7 @@ def test_removal_that_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "unlink", fail)
     replies, ending = _talk(tmp_path, b"DELE 1\r\nDELE 3\r\nQUIT\r\n", monkeypatch)
     assert replies.endswith(b"-ERR [SYS/TEMP] some deleted messages not removed\r\n")
-    assert ending == "quit"
+    assert ending == b"quit"
     assert not (tmp_path / "cur/1700000001.Q0000000000000000001R0L0.h,S=41,W=46:2,S").exists()
 
 
@@ -101,7 +101,7 @@ def test_a_message_that_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "read", fail)
     replies, ending = _talk(tmp_path, b"RETR 3\r\nSTAT\r\n", monkeypatch)
-    assert ending == "broken off"
+    assert ending == b"broken"
     assert not replies.endswith(b".\r\n")
 
 
@@ -146,5 +146,5 @@ def test_any_session_is_answered(tmp_path_factory: pytest.TempPathFactory, lines
     with pytest.MonkeyPatch.context() as monkeypatch:
         replies, ending = _talk(box, b"\r\n".join(lines) + b"\r\nQUIT\r\n", monkeypatch)
     assert replies.startswith(b"+OK 3 messages\r\n")
-    assert ending in ("quit", "no QUIT")
+    assert ending in (b"quit", b"closed")
     assert b"Traceback" not in replies

@@ -293,7 +293,8 @@ def test_log(capfd: pytest.CaptureFixture[str]) -> None:
         + DATA
         + b"QUIT\r\n"
     )
-    talk(Peer([wire]))
+    peer = Peer([wire])
+    talk(peer)
     lines = capfd.readouterr().err.splitlines()
     assert [re.sub(r"^qm-smtpd: [0-9]+ ", "", re.sub(r"[0-9.]+$", "N", line)) for line in lines] == [
         "connect ip=192.0.2.1 host=client.example relay=no",
@@ -304,7 +305,7 @@ def test_log(capfd: pytest.CaptureFixture[str]) -> None:
         "rejected line=AUTH reply=command_not_implemented",
         "rejected line=? reply=command_not_recognized",
         "message id=0123456789abcdefgh code=250 size=17 recipients=1 why=ok",
-        "end how=quit seconds=N",
+        f"end how=quit in={len(wire)} out={len(peer.heard)} seconds=N",
     ]
 
 
