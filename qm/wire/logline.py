@@ -19,8 +19,22 @@ _NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,31}): (.*)")
 _SESSION: Final = re.compile(r"(\d{1,10}) ([a-z]+)((?: [a-z]+=\S*)+)")
 _KIND: Final = re.compile(r"(alert|fatal|warning): (.*)")
 _NUMBERS: Final = frozenset(
-    ("code", "size", "recipients", "in", "out", "bytes", "messages", "retrieved", "removed", "left", "uid", "qp")
-    + ("port", "number", "status", "count", "limit", "local", "remote")
+    (
+        "code",
+        "size",
+        "recipients",
+        "in",
+        "out",
+        "bytes",
+        "messages",
+        "retrieved",
+        "removed",
+        "left",
+        "uid",
+        "qp",
+        "port",
+    )
+    + ("number", "status", "count", "limit", "local", "remote")
 )
 _BOOLS: Final = {"yes": True, "no": False}
 _Shape = tuple[str, re.Pattern[str]]
@@ -30,7 +44,10 @@ _OF_SEND: Final[tuple[_Shape, ...]] = (
     ("new", re.compile(r"new msg (?P<msg>\S+)")),
     (
         "info",
-        re.compile(r"info msg (?P<msg>\S+): bytes (?P<bytes>\d+) from <(?P<from>.*)> qp (?P<qp>\d+) uid (?P<uid>\d+)"),
+        re.compile(
+            r"info msg (?P<msg>\S+): bytes (?P<bytes>\d+) from <(?P<from>.*)>"
+            r" qp (?P<qp>\d+) uid (?P<uid>\d+)"
+        ),
     ),
     ("end", re.compile(r"end msg (?P<msg>\S+)")),
     ("bounce", re.compile(r"bounce msg (?P<msg>\S+) qp (?P<report>\S+)")),
@@ -38,7 +55,10 @@ _OF_SEND: Final[tuple[_Shape, ...]] = (
     ("triple", re.compile(r"triple bounce: discarding bounce/(?P<msg>\S+)")),
     (
         "status",
-        re.compile(r"status: local (?P<local>\d+)/(?P<locallimit>\d+) remote (?P<remote>\d+)/(?P<remotelimit>\d+).*"),
+        re.compile(
+            r"status: local (?P<local>\d+)/(?P<locallimit>\d+)"
+            r" remote (?P<remote>\d+)/(?P<remotelimit>\d+).*"
+        ),
     ),
     ("exiting", re.compile(r"status: exiting")),
 )  # fmt: skip

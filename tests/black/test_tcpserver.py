@@ -272,6 +272,18 @@ def test_rules_decide(both_ways: Serve, tmp_path: Path) -> None:
     assert " status 25600" in server.log()
 
 
+def test_a_denied_connection_is_said(serve: Serve, tmp_path: Path) -> None:
+    """Whom the rules turn away is in the log without -v, although nothing else of a connection is; not with -q."""
+    rules = _rules(tmp_path, "127.0.0.2:deny\n")
+    server, quiet = serve("-x", rules, *QUICK), serve("-q", "-x", rules, *QUICK)
+    for each in (server, quiet):
+        assert each.ask("exit 0", source="127.0.0.2") == b""
+        each.ask("exit 0")
+    server.wait_for_log("tcpserver: deny ")
+    assert "tcpserver: ok" not in server.log()
+    assert quiet.log() == ""
+
+
 def test_rules_take_effect_at_the_next_connection(serve: Serve, tmp_path: Path) -> None:
     """A new rules.cdb needs no signal, also when the worker is warm."""
     server = serve("-c1", "-x", _rules(tmp_path, ":allow\n"), *QUICK)
