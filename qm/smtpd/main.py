@@ -1,6 +1,6 @@
 """smtpd: receive mail by SMTP on descriptors 0 and 1.
 
-Usage:   qm-smtpd [hostname checkpassword subprogram [arg ...]]
+Usage:   qm-smtpd [hostname [checkpassword subprogram [arg ...]]]
 Reads:   fd 0 (peer), control/{me,authclear,badmailfrom,databytes,defaultdomain,defaulthost,hideclient,idhost,
          localiphost,maxcommands,maxerrors,maxhops,maxline,maxrecipients,plusdomain,rcpthosts,smtpgreeting,timeoutdata,
          timeoutsmtpd,timeouttls}, control/morercpthosts.cdb
@@ -49,11 +49,11 @@ class Smtpd:
 
     def __init__(self, argv: Argv, env: Env) -> None:
         """Raises Usage."""
-        if 1 < len(argv) < 4:
-            raise Usage("usage: qm-smtpd [hostname checkpassword subprogram [arg ...]]")
+        if len(argv) == 3:
+            raise Usage("usage: qm-smtpd [hostname [checkpassword subprogram [arg ...]]]")
         users = UserClient()
-        self._host = argv[1] if argv[1:] else b""  # of AUTH; empty: there is none without SUBMISSION
-        self._store: Store = Checkpassword(argv[2:], env) if argv[1:] and not chain.is_ours(argv[2]) else users
+        self._host = argv[1] if argv[2:] else b""  # of AUTH; empty: there is none without SUBMISSION
+        self._store: Store = Checkpassword(argv[2:], env) if argv[2:] and not chain.is_ours(argv[2]) else users
         self._more = Cdb("control/morercpthosts.cdb")
         self._queue = QueueClient()
         self._users = Known(users)

@@ -37,7 +37,8 @@ REMOTE: Final = "qm-rspawn", "qm-remote"
 ANN: Final = "qm-local as ann", "qm-pop3d as ann"
 USERS: Final = *ANN, "qm-local as alias", PROGRAM
 MEN: Final = *ANN, PROGRAM
-ALL: Final = *QUEUE, *SEND, *SMTP, *LOGIN, *REMOTE, *USERS, "qm-log"
+TLS: Final = ("qm-tlsd's worker",)
+ALL: Final = *QUEUE, *SEND, *SMTP, *LOGIN, *TLS, *REMOTE, *USERS, "qm-log"
 _QUEUE_IS_THEIRS: Final = "the queue is theirs"
 _SEND_MOVES: Final = "send moves and removes messages, and writes down what has happened to them"
 _SAME: Final = "the kernel lets a user's processes do this to one another; no role is another's user"
@@ -52,6 +53,7 @@ REASONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "change an accepted message": {_QUEUE_IS_THEIRS: QUEUE},
     "change who has got a message": {_SEND_MOVES: SEND},
     "make and remove messages of the queue": {_QUEUE_IS_THEIRS: QUEUE, _SEND_MOVES: SEND},
+    "leave an MTA-STS policy": {"what it knows of other domains is theirs": REMOTE},
     "wake send": {"who puts a message into the queue does": QUEUE, "it is send's": SEND},
     "take the queue's lock": {_QUEUE_IS_THEIRS: QUEUE},
     "replace the queue's socket": {_QUEUE_IS_THEIRS: QUEUE},

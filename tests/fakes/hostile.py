@@ -90,6 +90,7 @@ def can_make(folder: str) -> bool:
 READ, WRITE = os.O_RDONLY, os.O_WRONLY
 files("read /etc/shadow", ["/etc/shadow"], READ)
 files("read the stored passwords", ["users/passwd", "users/passwd.cdb"], READ)
+files("read the server's key", ["control/servercert.pem"], READ)
 files("read ann's mail", ["home/ann/Maildir/new", "home/ann/Maildir/cur"], READ)
 files("read fay's mail", ["home/fay/Maildir/new", "home/fay/Maildir/cur"], READ)
 files("read fay's .qmail", ["home/fay/.qmail"], READ)
@@ -112,6 +113,8 @@ files("write to the kernel", ["/proc/sysrq-trigger", "/proc/sys/kernel/core_patt
 makes("make and remove messages of the queue", ["queue/tmp", "queue/new", "queue/cur", "queue/state", "queue/bad"])
 makes("replace the queue's socket", ["queue"])
 makes("replace userd's or rspawn's socket", ["users", "run"])
+makes("replace tlsd's socket", ["tls"])
+makes("leave an MTA-STS policy", ["sts"])
 makes("make and remove log files", ["log"])
 makes("make and remove control files", [".", "control"])
 makes("make an alias", ["alias"])
