@@ -67,6 +67,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "qm-userd": "qm.userd.main",
     "qm-vacation": "qm.vacation.main",
     "qreceipt": "qm.qreceipt",
+    "rblsmtpd": "qm.rblsmtpd.main",
     "sendmail": "qm.sendmail",
     "setforward": "qm.setforward",
     "setmaillist": "qm.setmaillist",

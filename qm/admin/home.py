@@ -76,6 +76,24 @@ class CompileRules(NamedTuple):
         cdb.write(self.compiled, items.items(), temporary=f"{self.compiled}.tmp")
 
 
+class Certificate(NamedTuple):
+    """One that nobody but its key vouches for, where there is none."""
+
+    path: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"make a self-signed certificate for {self.host}: {self.path}"
+
+    def is_done(self) -> bool:
+        return os.path.lexists(self.path)
+
+    def do(self) -> None:
+        from qm.disk import selfsigned  # its library takes a tenth of a second
+
+        selfsigned.make(self.path, [self.host])
+
+
 class AliasMaildir(NamedTuple):
     """The mailbox of aliases that name no other place.
 

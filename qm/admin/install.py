@@ -15,7 +15,7 @@ from qm.admin import accounts, place, texts
 from qm.admin.accounts import Names
 from qm.admin.action import Action, Folder, Link, Write, carry_out, read
 from qm.admin.code import MANIFEST, InstallCode
-from qm.admin.home import AliasMaildir, CompileRules, Directory, QueueFolders
+from qm.admin.home import AliasMaildir, Certificate, CompileRules, Directory, QueueFolders
 from qm.admin.screen import show
 from qm.disk import layout, safety
 from qm.errors import OK, Permanent, Temporary
@@ -67,6 +67,7 @@ def _configuration(order: Order) -> Iterator[Action]:
         yield Write(order.path(f"control/{name}"), f"{value}\n")
     for name in sorted(os.listdir(os.path.join(place.SOURCE, "control"))):
         yield Write(order.path(f"control/{name}"), read(os.path.join(place.SOURCE, "control", name)) or "")
+    yield Certificate(order.path("control/servercert.pem"), order.host)
     yield AliasMaildir(order.home)
     for name, text in texts.aliases(order.root).items():
         said = bool(order.root) and name == ".qmail-root"

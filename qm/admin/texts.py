@@ -15,7 +15,6 @@ RULES: Final = """\
 :allow
 """
 MAILDIR: Final = "./Maildir/\n"
-PORTS: Final = (25, 110)
 
 
 def control_files(host: str) -> Mapping[str, str]:
@@ -34,14 +33,20 @@ def aliases(root: str) -> Mapping[str, str]:
 
 def services(host: str, names: Names) -> str:
     smtpd = names.user("qmaild"), names.group("qmaild")
+    smtp = f"tcpserver -v -H -R -l {host} -b 128 -c 100 -x tcp.smtp.cdb -u {smtpd[0]} -g {smtpd[1]} 0"
+    pop3 = f"tcpserver -v -H -R -l {host} -b 128 -c 40"
+    popup = f"qm-popup {host} checkpassword qm-pop3d Maildir"
     return (
-        "# What rc start runs, a line each: NAME: COMMAND LINE.  Change it, then rc restart.\n"
+        "# What rc start runs, a line each: NAME: [VARIABLE=VALUE ...] COMMAND LINE.  Change it, then rc restart.\n"
         "start: qm-start ./Maildir/\n"
         "tls: qm-tlsd\n"
-        f"smtp: tcpserver -v -H -R -l {host} -b 128 -c 100 -x tcp.smtp.cdb -u {smtpd[0]} -g {smtpd[1]} 0 25 qm-smtpd\n"
-        "# Passwords come in clear text here: for this machine only.  0 instead of 127.0.0.1 is for everybody.\n"
-        f"pop3: tcpserver -v -H -R -l {host} -b 128 -c 40 127.0.0.1 110"
-        f" qm-popup {host} checkpassword qm-pop3d Maildir\n"
+        f"smtp: {smtp} 25 qm-smtpd\n"
+        "# Your users send here, after a login under TLS.\n"
+        f"submit: SUBMISSION= FORCETLS= {smtp} 587 qm-smtpd\n"
+        f"submits: SUBMISSION= {smtp} 465 qm-tls smtp qm-smtpd\n"
+        f"pop3s: {pop3} 0 995 qm-tls pop3 {popup}\n"
+        "# Passwords come in clear text here: for this machine only.\n"
+        f"pop3: {pop3} 127.0.0.1 110 {popup}\n"
     )
 
 
@@ -77,13 +82,15 @@ def next_steps(host: str, home: str, addresses: list[str], *, has_unit: str, roo
         f"  1. DNS, so that mail finds {host} and others believe what it sends:",
         *(f"       {record}" for record in _records(host, addresses)),
         "     A domain whose mail comes here has an MX record too, and a line in control/locals and control/rcpthosts.",
-        "  2. Firewall: port 25 from everywhere and to everywhere; 110 only if POP3 is opened in services.",
+        "  2. Firewall: port 25 from everywhere and to everywhere; 465, 587 and 995 for your users.",
         f"  3. Start it: {start}     (see it: {home}/rc status; what it says: {home}/log/current)",
         f"  4. PATH: {home}/bin has the programs.",
         "     A user who has no Maildir types: maildirmake ~/Maildir; echo ./Maildir/ >~/.qmail",
     ]
     if has_sendmail:
         lines.append(f"  5. Local programs send by /usr/sbin/sendmail: {home}/bin/qm replace-sendmail")
+    lines.append(f"Nobody vouches for the certificate in {home}/control/servercert.pem: put a better one there,")
+    lines.append("    chain and key in one file, mode 0600; it counts within a second.")
     if not root:
         lines.append(f"Mail for root, postmaster and mailer-daemon stays in {home}/alias/Maildir until you say")
         lines.append(f"    {home}/bin/qm install {host} --postmaster ADDRESS")

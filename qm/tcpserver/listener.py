@@ -9,9 +9,9 @@ import socket
 from typing import NamedTuple
 
 from qm.errors import Temporary
-from qm.tcpserver import policy
 from qm.tcpserver.options import Options
-from qm.tcpserver.policy import Address
+from qm.wire import ucspi
+from qm.wire.ucspi import Address
 
 _Target = tuple[int, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]  # family and socket(7) address
 
@@ -80,7 +80,7 @@ def listen(options: Options) -> socket.socket:
 def address_of(channel: socket.socket) -> Address:
     """The address of our end."""
     ip, port = channel.getsockname()[:2]
-    return Address(policy.plain(ip), port)
+    return Address(ucspi.plain(ip), port)
 
 
 def place(listener: socket.socket) -> Place:

@@ -15,10 +15,10 @@ from typing import Final, NoReturn, Protocol
 from qm.errors import Temporary
 from qm.tcpserver import ident
 from qm.tcpserver.options import Options
-from qm.tcpserver.policy import Address, Names
 from qm.unix import confine, fds, privs
 from qm.unix.program import unforeseen
 from qm.wire.record import Malformed, pack, unpack
+from qm.wire.ucspi import Address, Names
 
 DNS_S: Final = 40.0  # all DNS questions of a connection: two for the local name and, with -p, two for the peer's
 _NOBODY: Final = privs.Ids(65534, 65534)  # who asks for root when there is no qmaild

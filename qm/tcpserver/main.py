@@ -17,7 +17,7 @@ from typing import Final
 
 from qm import errors
 from qm.disk.tcprules import Rules
-from qm.tcpserver import listener, policy
+from qm.tcpserver import listener
 from qm.tcpserver.lookups import Lookups, Resolver
 from qm.tcpserver.options import Options, parse
 from qm.tcpserver.server import Server
@@ -25,6 +25,7 @@ from qm.tcpserver.session import NAME, Session
 from qm.unix import chain, fds, log, privs
 from qm.unix.program import Argv, Env, enter_home, program, ready
 from qm.unix.spawner import Work
+from qm.wire import ucspi
 
 _UNCHANGED: Final = (b"", b"0")
 
@@ -35,7 +36,7 @@ def _resolver(options: Options, env: Env) -> Resolver | None:
     from qm.tcpserver import resolver  # see there
 
     try:
-        return resolver.Resolver(policy.nameservers(env.get(b"DNSCACHEIP", b"")))
+        return resolver.Resolver(ucspi.nameservers(env.get(b"DNSCACHEIP", b"")))
     except Exception as error:  # dnspython and its reader of /etc/resolv.conf raise many kinds
         raise errors.Temporary("cannot use the name servers", detail=f"DNSCACHEIP or resolv.conf: {error}") from error
 
@@ -74,7 +75,7 @@ def main(argv: Argv, env: Env) -> int:
     if warm:
         enter_home(env)  # as each program of ours does that starts by itself; later we may not be able to
     _drop_privileges(options, env)
-    base = policy.base(env, chain.search_path(env))
+    base = ucspi.base(env, chain.search_path(env))
     run = chain.prepare(options.program, base)  # once: whatever is broken later, fresh workers know what was good now
 
     def enter(_: None) -> Work:

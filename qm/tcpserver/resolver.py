@@ -18,7 +18,7 @@ import dns.rdtypes.IN.AAAA
 import dns.resolver
 import dns.reversename
 
-from qm.tcpserver import policy
+from qm.wire import ucspi
 
 TRY_S: Final = 3.0  # for one server
 LIFETIME_S: Final = 10.0  # for one question, all servers and repetitions
@@ -41,14 +41,14 @@ class Resolver:
     def name_of(self, ip: bytes) -> bytes | None:
         """The first name of *ip*, or None: it has none, or nobody answers in time."""
         name = self._target(ip)
-        return None if name is None else policy.host_text(name.labels)
+        return None if name is None else ucspi.host_text(name.labels)
 
     def confirmed_name_of(self, ip: bytes) -> bytes | None:
         """As name_of, but only if the name has the address *ip*."""
         name = self._target(ip)
         if name is None or not self._has_address(name, ip):
             return None
-        return policy.host_text(name.labels)
+        return ucspi.host_text(name.labels)
 
     def _target(self, ip: bytes) -> dns.name.Name | None:
         question = dns.reversename.from_address(ip.decode("ascii"))

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Final
 
 from qm import errors
-from qm.tcpserver import policy
 from qm.tcpserver.options import ERRORS, VERBOSE, Options
-from qm.tcpserver.policy import Address
 from qm.tcpserver.session import NAME, pack_peer
 from qm.unix import log
 from qm.unix.loop import Loop
 from qm.unix.spawner import Limits, Pool, Work
+from qm.wire import ucspi
 from qm.wire.record import Malformed, number
+from qm.wire.ucspi import Address
 
 ACCEPT_MAX: Final = 16  # connections taken before anything else is looked at
 PAUSE_S: Final = 1.0  # after an accept or a fork that failed for want of something
@@ -71,7 +71,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM."""
-        self._say(policy.status_line(0, self._options.limit))
+        self._say(ucspi.status_line(0, self._options.limit))
         self._watch()
         self._loop.run()
         self._listener.close()
@@ -113,7 +113,7 @@ class Server:
                     self._pause(f"cannot accept connections, trying again: {error.strerror}")
                 break
             with channel:
-                self._take(channel, Address(policy.plain(address[0]), address[1]))
+                self._take(channel, Address(ucspi.plain(address[0]), address[1]))
             if self._pausing or not self._pool.room(None):
                 break
         self._watch()
@@ -123,7 +123,7 @@ class Server:
         if 0 < self._options.limit_per_address <= self._by_network[network]:
             self._say(b"tcpserver: dropping connection from %b: it has %d" % (remote.ip, self._by_network[network]))
             return
-        self._say(policy.status_line(self._pool.busy + 1, self._options.limit))
+        self._say(ucspi.status_line(self._pool.busy + 1, self._options.limit))
         try:
             pid = self._pool.give(
                 None, pack_peer(remote), [channel.fileno()], lambda result: self._ended(pid, network, result)
@@ -154,7 +154,7 @@ class Server:
         status = self._status if result is None else _status(result)
         if os.WIFSIGNALED(status):
             self._warn(f"process {pid} was ended by signal {os.WTERMSIG(status)}, with a connection")
-        self._say(policy.end_line(pid, status), policy.status_line(self._pool.busy, self._options.limit))
+        self._say(ucspi.end_line(pid, status), ucspi.status_line(self._pool.busy, self._options.limit))
         if self._ending and not self._pool.busy:
             self._loop.stop()
         self._watch()

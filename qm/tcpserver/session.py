@@ -11,16 +11,16 @@ from typing import Final
 from qm import errors
 from qm.disk.cdb import BadCdb
 from qm.disk.tcprules import Rules
-from qm.tcpserver import policy
 from qm.tcpserver.listener import Place, address_of
 from qm.tcpserver.lookups import Lookups
 from qm.tcpserver.options import ERRORS, VERBOSE, Options
-from qm.tcpserver.policy import Address, Names
 from qm.unix import log
 from qm.unix.chain import Runner
 from qm.unix.program import Env
+from qm.wire import ucspi
 from qm.wire.record import number, pack, unpack
 from qm.wire.tcprules import Decision
+from qm.wire.ucspi import Address, Names
 
 NAME: Final = b"tcpserver"
 _PORT_MAX: Final = 65535
@@ -69,7 +69,7 @@ class Session:
     def _meet(self, channel: socket.socket, remote: Address) -> int:
         said: list[bytes] = []
         if self._options.verbosity >= VERBOSE:
-            said.append(policy.met_line(self._pid, remote))
+            said.append(ucspi.met_line(self._pid, remote))
         if self._lookups.needed:  # that takes a while
             log.write_lines(said)
             said.clear()
@@ -83,11 +83,11 @@ class Session:
             self._drop(said, error)
             return errors.TEMPORARY
         if self._options.verbosity >= (VERBOSE if decision.allow else ERRORS):
-            said.append(policy.verdict_line(decision.allow, self._pid, local, remote, names))
+            said.append(ucspi.verdict_line(decision.allow, self._pid, local, remote, names))
         log.write_lines(said)
         if not decision.allow:
             return errors.PERMANENT
-        env = policy.environment(self._base, local, remote, names)
+        env = ucspi.environment(self._base, local, remote, names)
         env.update(decision.variables)
         return self._serve(channel, env)
 

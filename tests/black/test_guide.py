@@ -213,7 +213,7 @@ def test_rc(place: Place) -> None:
     home = machine.folder / "rchome"
     machine.succeed(place.home / "bin/qm", "install", DOMAIN, "--home", home)
     services = (home / "services").read_text()
-    (home / "services").write_text(re.sub(r" (?:0|127\.0\.0\.1) (?:25|110) ", f" {HOST} 0 ", services))
+    (home / "services").write_text(re.sub(r" (?:0|127\.0\.0\.1) (?:25|110|465|587|995) ", f" {HOST} 0 ", services))
     rc = home / "rc"
     usage = machine.run(rc, "nonsense")
     assert (usage.returncode, usage.stdout[:10]) == (2, "usage: rc ")
@@ -221,7 +221,7 @@ def test_rc(place: Place) -> None:
     assert [machine.run(rc, word).returncode for word in ("start", "status", "reload", "restart")] == [0, 0, 0, 0]
     status = machine.succeed(rc, "status")
     ports = [int(port) for port in re.findall(r", port (\d+)", status)]
-    assert len(ports) == 2
+    assert len(ports) == 5
     assert [machine.run(rc, word).returncode for word in ("stop", "stop", "status")] == [0, 0, 3]
     for port in ports:
         with pytest.raises(ConnectionRefusedError):

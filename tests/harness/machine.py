@@ -134,7 +134,7 @@ class Machine:
     def choose_ports(self) -> None:
         """Have the services on ports that the kernel chooses, of this host's loopback."""
         path = self.home / "services"
-        path.write_text(re.sub(r" (?:0|127\.0\.0\.1) (?:25|110) ", f" {HOST} 0 ", path.read_text()))
+        path.write_text(re.sub(r" (?:0|127\.0\.0\.1) (?:25|110|465|587|995) ", f" {HOST} 0 ", path.read_text()))
 
     def start(self) -> dict[str, int]:
         """rc start; the ports."""

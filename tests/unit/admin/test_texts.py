@@ -25,7 +25,7 @@ def test_services_can_be_parsed() -> None:
     """The services file is one for qm-supervise; smtpd has its role, and POP3 is for this machine."""
     parsed = parse(texts.services("mail.example.org", Names("mx")).encode())
     services = {service.name: service.argv for service in parsed}
-    assert list(services) == ["start", "tls", "smtp", "pop3"]
+    assert list(services) == ["start", "tls", "smtp", "submit", "submits", "pop3s", "pop3"]
     smtp, pop3 = services["smtp"], services["pop3"]
     assert smtp[smtp.index(b"-u") + 1 : smtp.index(b"-u") + 4] == (b"mxd", b"-g", b"mxd")
     assert smtp[-3:] == (b"0", b"25", b"qm-smtpd")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.tcpserver import policy
-from qm.tcpserver.policy import Address, Names
+from qm.wire import ucspi
+from qm.wire.ucspi import Address, Names
 
 LOCAL, REMOTE = Address(b"192.0.2.1", 25), Address(b"198.51.100.2", 40000)
 
@@ -15,7 +15,7 @@ LOCAL, REMOTE = Address(b"192.0.2.1", 25), Address(b"198.51.100.2", 40000)
 def test_the_environment_of_a_connection() -> None:
     """The UCSPI variables, and those that all connections have."""
     names = Names(b"mx.example", b"client.example", b"joe")
-    assert policy.environment({b"PATH": b"/bin"}, LOCAL, REMOTE, names) == {
+    assert ucspi.environment({b"PATH": b"/bin"}, LOCAL, REMOTE, names) == {
         b"PATH": b"/bin",
         b"PROTO": b"TCP",
         b"TCPLOCALIP": b"192.0.2.1",
@@ -31,16 +31,16 @@ def test_the_environment_of_a_connection() -> None:
 def test_what_is_not_known_is_not_there() -> None:
     """A name that was inherited is no name of this connection."""
     stale = {b"TCPREMOTEHOST": b"x", b"TCPREMOTEINFO": b"x", b"TCPLOCALHOST": b"x", b"TCP6REMOTEIP": b"x", b"A": b"b"}
-    base = policy.base({**stale, b"QMREADY": b"9", b"PROTO": b"SSL", b"TCPX": b"y"}, b"/bin")
+    base = ucspi.base({**stale, b"QMREADY": b"9", b"PROTO": b"SSL", b"TCPX": b"y"}, b"/bin")
     assert base == {b"A": b"b", b"TCPX": b"y", b"PATH": b"/bin"}
-    env = policy.environment(base, LOCAL, REMOTE, Names())
+    env = ucspi.environment(base, LOCAL, REMOTE, Names())
     assert {b"TCPREMOTEHOST", b"TCPREMOTEINFO", b"TCPLOCALHOST", b"TCP6REMOTEIP"}.isdisjoint(env)
     assert base == {b"A": b"b", b"TCPX": b"y", b"PATH": b"/bin"}
 
 
 def test_ipv6_says_so() -> None:
     """PROTO is TCP6, and each variable has its twin."""
-    env = policy.environment({}, Address(b"::1", 25), Address(b"2001:db8::1", 4), Names(remote_host=b"h"))
+    env = ucspi.environment({}, Address(b"::1", 25), Address(b"2001:db8::1", 4), Names(remote_host=b"h"))
     assert env[b"PROTO"] == b"TCP6"
     assert env[b"TCPREMOTEIP"] == env[b"TCP6REMOTEIP"] == b"2001:db8::1"
     assert env[b"TCPREMOTEHOST"] == env[b"TCP6REMOTEHOST"] == b"h"
@@ -59,35 +59,35 @@ def test_ipv6_says_so() -> None:
 )
 def test_a_mapped_address_is_ipv4(ip: str, text: bytes) -> None:
     """Rules for 127. hold on a socket of both families too."""
-    assert policy.plain(ip) == text
+    assert ucspi.plain(ip) == text
 
 
 def test_the_lines_that_log_analysers_know() -> None:
     """LITERAL, qmail.md 21.1."""
     names = Names(b"mx.example", b"client.example", b"joe")
-    assert policy.status_line(3, 40) == b"tcpserver: status: 3/40"
-    assert policy.met_line(77, REMOTE) == b"tcpserver: pid 77 from 198.51.100.2"
-    assert policy.verdict_line(True, 77, LOCAL, REMOTE, names) == (
+    assert ucspi.status_line(3, 40) == b"tcpserver: status: 3/40"
+    assert ucspi.met_line(77, REMOTE) == b"tcpserver: pid 77 from 198.51.100.2"
+    assert ucspi.verdict_line(True, 77, LOCAL, REMOTE, names) == (
         b"tcpserver: ok 77 mx.example:192.0.2.1:25 client.example:198.51.100.2:joe:40000"
     )
-    assert policy.verdict_line(False, 77, LOCAL, REMOTE, Names(b"0")) == (
+    assert ucspi.verdict_line(False, 77, LOCAL, REMOTE, Names(b"0")) == (
         b"tcpserver: deny 77 0:192.0.2.1:25 :198.51.100.2::40000"
     )
-    assert policy.end_line(77, 256) == b"tcpserver: end 77 status 256"
+    assert ucspi.end_line(77, 256) == b"tcpserver: end 77 status 256"
 
 
 def test_a_field_is_short_and_has_nothing_odd() -> None:
     """Cut at 100 bytes; blanks, control bytes, 8-bit bytes and % are question marks."""
-    assert policy.field(b"a b%c\n\x7f\xe9:~") == b"a?b?c???:~"
-    assert policy.field(b"x" * 100) == b"x" * 100
-    assert policy.field(b"x" * 101) == b"x" * 100 + b"..."
-    assert policy.field(None) == b""
+    assert ucspi.field(b"a b%c\n\x7f\xe9:~") == b"a?b?c???:~"
+    assert ucspi.field(b"x" * 100) == b"x" * 100
+    assert ucspi.field(b"x" * 101) == b"x" * 100 + b"..."
+    assert ucspi.field(None) == b""
 
 
 @given(st.binary(max_size=300))
 def test_no_field_breaks_a_line(text: bytes) -> None:
     """Whatever a stranger calls himself."""
-    assert re.fullmatch(rb"[!-$&-~]{0,103}", policy.field(text))
+    assert re.fullmatch(rb"[!-$&-~]{0,103}", ucspi.field(text))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_no_field_breaks_a_line(text: bytes) -> None:
 )
 def test_names_from_dns(labels: tuple[bytes, ...], name: bytes | None) -> None:
     """Lower case, and every byte that is no host name's as an octal number, as djbdns writes it."""
-    assert policy.host_text(labels) == name
+    assert ucspi.host_text(labels) == name
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_names_from_dns(labels: tuple[bytes, ...], name: bytes | None) -> None:
 )
 def test_name_servers(text: bytes, servers: list[tuple[str, int]]) -> None:
     """$DNSCACHEIP is a list of addresses, with ports if they are not 53."""
-    assert policy.nameservers(text) == servers
+    assert ucspi.nameservers(text) == servers
