@@ -96,6 +96,7 @@ def make(root: str, home: str, domain: str, postmaster: str) -> None:
     _write_new("control/me", f"{domain}\n")
     _write_new("control/locals", f"# Domains whose mail is delivered here.\n{domain}\n")
     _write_new("control/rcpthosts", f"# Domains that mail is taken for, from everywhere.\n{domain}\n")
+    _write_new("control/logins", "# Who lets in: names of users/passwd, which can do SCRAM; no accounts.\npasswd\n")
     _write_new("alias/.qmail-root", f"# The administrator's mail.\n&{postmaster}\n")
     make_certificate(domain)
     for folder in ("control", "alias"):
