@@ -6,6 +6,7 @@ A module is imported only when its program is asked for, so that a program that 
 from typing import Final
 
 PROGRAMS: Final[dict[str, str]] = {
+    "addcr": "qm.addcr",
     "bouncesaying": "qm.bouncesaying",
     "checkpassword": "qm.checkpassword",
     "checkpassword-dovecot": "qm.checkdovecot",
@@ -15,9 +16,12 @@ PROGRAMS: Final[dict[str, str]] = {
     "config": "qm.config",
     "config-fast": "qm.configfast",
     "datemail": "qm.datemail",
+    "delcr": "qm.delcr",
     "elq": "qm.qail",
     "except": "qm.except_",
     "fastforward": "qm.fastforward.main",
+    "fixcrio": "qm.fixcrio",
+    "fixcrlf": "qm.fixcrio",
     "forward": "qm.forward",
     "maildir2mbox": "qm.maildir2mbox",
     "maildirmake": "qm.maildirmake",
@@ -68,6 +72,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "qm-vacation": "qm.vacation.main",
     "qreceipt": "qm.qreceipt",
     "rblsmtpd": "qm.rblsmtpd.main",
+    "recordio": "qm.recordio",
     "sendmail": "qm.sendmail",
     "setforward": "qm.setforward",
     "setmaillist": "qm.setmaillist",

@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
-from qm.errors import Temporary
 from qm.tcpserver import ident
 from qm.tcpserver.options import Options
 from qm.unix import confine, fds, privs
@@ -21,7 +20,6 @@ from qm.wire.record import Malformed, pack, unpack
 from qm.wire.ucspi import Address, Names
 
 DNS_S: Final = 40.0  # all DNS questions of a connection: two for the local name and, with -p, two for the peer's
-_NOBODY: Final = privs.Ids(65534, 65534)  # who asks for root when there is no qmaild
 _RECORD_MAX: Final = 8192  # bytes: two host names of at most 1020, and the user
 
 
@@ -84,20 +82,13 @@ class Lookups:
         """In the child."""
         try:
             fds.close_from(3, {writer})
-            privs.become(_asker())
+            privs.become(privs.least())
             confine.gain_nothing()
             os.write(writer, pack(*(text or b"" for text in self._ask(local, remote))))
         except BaseException as error:  # a forked child must never run on in its parent's frames
             unforeseen(b"tcpserver", error)
         finally:
             os._exit(0)
-
-
-def _asker() -> privs.Ids:
-    try:
-        return privs.role("qmaild")
-    except Temporary:
-        return _NOBODY
 
 
 def _ident(local: Address, remote: Address, limit_s: float) -> bytes | None:
