@@ -77,6 +77,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "setforward": "qm.setforward",
     "setmaillist": "qm.setmaillist",
     "splogger": "qm.splogger",
+    "tcpclient": "qm.tcpclient",
     "tcprules": "qm.tcprules",
     "tcprulescheck": "qm.tcprulescheck",
     "tcpserver": "qm.tcpserver.main",
