@@ -21,7 +21,7 @@ from qm.rblsmtpd.policy import Kind, Source, Verdict
 from qm.rblsmtpd.protocol import Refuser
 from qm.unix import chain, log, options, privs
 from qm.unix.channel import Channel, Gone
-from qm.unix.program import Argv, Env, Usage, enter_home, program
+from qm.unix.program import Argv, Env, Usage, enter_home, program, roles
 
 NAME: Final = b"rblsmtpd"
 REFUSE_S: Final = 60  # that a listed peer may talk
@@ -75,7 +75,7 @@ class _Rblsmtpd:
                 raise errors.Temporary("cannot use the name servers", detail=detail) from error
         self._run = chain.prepare(following, env)
         if privs.is_root():  # what reads the network is never root
-            privs.become(privs.role("qmaild"))
+            privs.become(privs.role("qmaild", roles(env)))
 
     def serve(self, env: Env) -> int:
         """One connection on descriptors 0 and 1."""

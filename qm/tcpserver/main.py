@@ -18,27 +18,16 @@ from typing import Final
 from qm import errors
 from qm.disk.tcprules import Rules
 from qm.tcpserver import listener
-from qm.tcpserver.lookups import Lookups, Resolver
 from qm.tcpserver.options import Options, parse
 from qm.tcpserver.server import Server
 from qm.tcpserver.session import NAME, Session
 from qm.unix import chain, fds, log, privs
+from qm.unix.lookups import Lookups, Wishes
 from qm.unix.program import Argv, Env, enter_home, program, ready
 from qm.unix.spawner import Work
 from qm.wire import ucspi
 
 _UNCHANGED: Final = (b"", b"0")
-
-
-def _resolver(options: Options, env: Env) -> Resolver | None:
-    if not options.look_up_host and options.local_name is not None:
-        return None
-    from qm.tcpserver import resolver  # see there
-
-    try:
-        return resolver.Resolver(ucspi.nameservers(env.get(b"DNSCACHEIP", b"")))
-    except Exception as error:  # dnspython and its reader of /etc/resolv.conf raise many kinds
-        raise errors.Temporary("cannot use the name servers", detail=f"DNSCACHEIP or resolv.conf: {error}") from error
 
 
 def _drop_privileges(options: Options, env: Env) -> None:
@@ -69,7 +58,8 @@ def main(argv: Argv, env: Env) -> int:
     fds.fill_standard()
     here = os.open(b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # where the rules' path starts
     warm = chain.is_warm(options.program, env)
-    lookups = Lookups(options, _resolver(options, env))
+    wishes = Wishes(options.look_up_host, options.paranoid, options.local_name, options.ask_ident, options.ident_s)
+    lookups = Lookups(wishes, env)
     door = listener.listen(options)
     place, port = listener.place(door), b"%d" % door.getsockname()[1]
     if warm:

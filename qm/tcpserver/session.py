@@ -12,10 +12,10 @@ from qm import errors
 from qm.disk.cdb import BadCdb
 from qm.disk.tcprules import Rules
 from qm.tcpserver.listener import Place, address_of
-from qm.tcpserver.lookups import Lookups
 from qm.tcpserver.options import ERRORS, VERBOSE, Options
 from qm.unix import log
 from qm.unix.chain import Runner
+from qm.unix.lookups import Lookups
 from qm.unix.program import Env
 from qm.wire import ucspi
 from qm.wire.record import number, pack, unpack

@@ -28,6 +28,11 @@ def home(env: Mapping[bytes, bytes]) -> bytes:
     return env.get(b"QMHOME", DEFAULT_HOME)
 
 
+def roles(env: Mapping[bytes, bytes]) -> str:
+    """The file of roles, for who is not in the home."""
+    return os.fsdecode(os.path.join(home(env), b"control/roles"))
+
+
 def home_from_here(env: Mapping[bytes, bytes]) -> bytes:
     """The home, as seen from the current directory.
 

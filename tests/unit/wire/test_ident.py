@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.tcpserver import ident
+from qm.wire import ident
 
 
 def test_the_question() -> None:

@@ -10,19 +10,27 @@ import signal
 import socket
 import time
 from contextlib import suppress
-from typing import Final, NoReturn, Protocol
+from typing import Final, NamedTuple, NoReturn, Protocol
 
-from qm.errors import Temporary
-from qm.tcpserver import ident
-from qm.tcpserver.options import Options
+from qm import errors
 from qm.unix import confine, fds, privs
-from qm.unix.program import unforeseen
+from qm.unix.program import Env, unforeseen
+from qm.wire import ident, ucspi
 from qm.wire.record import Malformed, pack, unpack
 from qm.wire.ucspi import Address, Names
 
 DNS_S: Final = 40.0  # all DNS questions of a connection: two for the local name and, with -p, two for the peer's
-_NOBODY: Final = privs.Ids(65534, 65534)  # who asks for root when there is no qmaild
 _RECORD_MAX: Final = 8192  # bytes: two host names of at most 1020, and the user
+
+
+class Wishes(NamedTuple):
+    """What is to be found out."""
+
+    look_up_host: bool = True
+    paranoid: bool = False  # only a name that has the address
+    local_name: bytes | None = None  # None: look it up
+    ask_ident: bool = True
+    ident_s: float = 26
 
 
 class Resolver(Protocol):
@@ -31,13 +39,24 @@ class Resolver(Protocol):
     def confirmed_name_of(self, ip: bytes) -> bytes | None: ...
 
 
-class Lookups:
-    """Asks what *options* want to know; *resolver* is None if that needs no DNS."""
+def _resolver(wishes: Wishes, env: Env) -> Resolver | None:
+    if not wishes.look_up_host and wishes.local_name is not None:
+        return None
+    from qm.unix import hostnames  # see there
 
-    def __init__(self, options: Options, resolver: Resolver | None) -> None:
-        self._options = options
-        self._resolver = resolver
-        self.needed = resolver is not None or options.ask_ident
+    try:
+        return hostnames.Resolver(ucspi.nameservers(env.get(b"DNSCACHEIP", b"")))
+    except Exception as error:  # dnspython and its reader of /etc/resolv.conf raise many kinds
+        raise errors.Temporary("cannot use the name servers", detail=f"DNSCACHEIP or resolv.conf: {error}") from error
+
+
+class Lookups:
+    """Finds out what *wishes* say; raises Temporary if name servers are needed and cannot be used."""
+
+    def __init__(self, wishes: Wishes, env: Env) -> None:
+        self._wishes = wishes
+        self._resolver = _resolver(wishes, env)
+        self.needed = self._resolver is not None or wishes.ask_ident
 
     def __call__(self, local: Address, remote: Address) -> Names:
         """What can be found out about a connection."""
@@ -46,19 +65,19 @@ class Lookups:
             names = self._ask_apart(local, remote)
         elif self.needed:
             names = self._ask(local, remote)
-        told = self._options.local_name
+        told = self._wishes.local_name
         return names if told is None else names._replace(local_host=told)
 
     def _ask(self, local: Address, remote: Address) -> Names:
-        options, resolver = self._options, self._resolver
+        wishes, resolver = self._wishes, self._resolver
         local_host = remote_host = info = None
-        if resolver is not None and options.local_name is None:
+        if resolver is not None and wishes.local_name is None:
             local_host = resolver.name_of(local.ip)
-        if resolver is not None and options.look_up_host:
-            find = resolver.confirmed_name_of if options.paranoid else resolver.name_of
+        if resolver is not None and wishes.look_up_host:
+            find = resolver.confirmed_name_of if wishes.paranoid else resolver.name_of
             remote_host = find(remote.ip)
-        if options.ask_ident:
-            info = _ident(local, remote, options.ident_s)
+        if wishes.ask_ident:
+            info = _ident(local, remote, wishes.ident_s)
         return Names(local_host, remote_host, info)
 
     def _ask_apart(self, local: Address, remote: Address) -> Names:
@@ -70,7 +89,7 @@ class Lookups:
         os.close(writer)
         poll = select.poll()
         poll.register(reader, select.POLLIN)
-        limit_s = DNS_S + (self._options.ident_s if self._options.ask_ident else 0)
+        limit_s = DNS_S + (self._wishes.ident_s if self._wishes.ask_ident else 0)
         record = os.read(reader, _RECORD_MAX) if poll.poll(limit_s * 1000) else b""
         os.close(reader)
         os.kill(pid, signal.SIGKILL)
@@ -84,20 +103,13 @@ class Lookups:
         """In the child."""
         try:
             fds.close_from(3, {writer})
-            privs.become(_asker())
+            privs.become(privs.least())
             confine.gain_nothing()
             os.write(writer, pack(*(text or b"" for text in self._ask(local, remote))))
         except BaseException as error:  # a forked child must never run on in its parent's frames
-            unforeseen(b"tcpserver", error)
+            unforeseen(b"lookups", error)
         finally:
             os._exit(0)
-
-
-def _asker() -> privs.Ids:
-    try:
-        return privs.role("qmaild")
-    except Temporary:
-        return _NOBODY
 
 
 def _ident(local: Address, remote: Address, limit_s: float) -> bytes | None:

@@ -1,0 +1,23 @@
+"""delcr: take out a carriage return before each newline.
+
+Usage:   delcr
+Reads:   fd 0
+Writes:  fd 1
+As:      whoever runs it
+Exits:   0 at the end of the input; 111 it cannot read or write
+See:     delcr(1), qmail.md 21.6
+"""
+
+from qm.errors import OK
+from qm.unix import standard
+from qm.unix.program import Argv, Env, program
+from qm.wire.lineends import DelCr
+
+
+@program(at_home=False)
+def main(argv: Argv, env: Env) -> int:
+    change = DelCr()
+    for chunk in standard.chunks():
+        standard.write(change(chunk))
+    standard.write(change(b""))
+    return OK
