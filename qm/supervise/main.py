@@ -17,12 +17,11 @@ services file is read at start only.
 
 import os
 from importlib import import_module
-from typing import Final
 
 from qm import errors
 from qm.disk.safety import refuse_dangers
 from qm.programs import PROGRAMS, RESIDENT
-from qm.supervise import LOCK, status
+from qm.supervise import LOCK, SERVICES, SERVICES_MAX, status
 from qm.supervise.policy import Service, parse
 from qm.supervise.readiness import Readiness
 from qm.supervise.session import NAME, Supervisor
@@ -30,16 +29,13 @@ from qm.unix import forkhooks, log, owner, program, title
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env
 
-SERVICES: Final = "services"
-_SERVICES_BYTES_MAX: Final = 65536
-
 
 def _services() -> tuple[Service, ...]:
     """What the services file says, if nobody else could have written it: it is run as who we are."""
     try:
         with open(SERVICES, "rb") as file:
             found = os.fstat(file.fileno())
-            text = file.read(_SERVICES_BYTES_MAX)
+            text = file.read(SERVICES_MAX)
     except OSError as error:
         raise errors.Temporary("cannot read the services", detail=f"{SERVICES}: {error.strerror}") from error
     if found.st_mode & 0o022 or found.st_uid not in (0, os.geteuid()):

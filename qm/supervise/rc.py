@@ -1,7 +1,7 @@
 """rc: start and stop a home's mail system (the script rc in the home runs it).
 
 Usage:   qm-rc start|stop|restart|reload|status|run
-Reads:   run/status, run/lock
+Reads:   run/status, run/lock; status: services, and how many files are in queue/{new,cur,bad}
 Env:     QMHOME, NOTIFY_SOCKET (run: a service manager's)
 Writes:  fd 1 (what it did); signals qm-supervise
 As:      root, or the owner of a private system
@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from signal import SIGHUP, SIGTERM
 from typing import Final, NoReturn
 
-from qm.supervise import LOCK, STOP_S, status
+from qm import errors
+from qm.supervise import LOCK, SERVICES, SERVICES_MAX, STOP_S, numbers, policy, status
 from qm.unix import chain, owner, privs, program
 from qm.unix.program import Argv, Env
 
@@ -153,12 +154,32 @@ def _status(env: Env) -> int:
     rows = status.read()
     if not rows:
         _say("starting")
+    limits = _limits()
     for row in rows:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(row.since_s))
         who = f"pid {row.pid} as {_user(row.pid)}" if row.pid else "no process"
         port = f", port {row.text}" if row.text else ""
-        _say(f"{row.name:<10} {row.state:<8} since {since}, {who}{port}")
+        _say(f"{row.name:<10} {row.state:<8} since {since}, {who}{port}{_busy(row, limits)}")
+    waiting = numbers.queue()
+    if waiting:
+        _say(f"queue: {waiting}")
     return 0 if rows and all(row.state == "up" for row in rows) else FAILED
+
+
+def _limits() -> dict[str, int]:
+    """The connections that each service may have; none known where the services file cannot be read now."""
+    try:
+        with open(SERVICES, "rb") as file:
+            return {service.name: numbers.limit(service.argv) for service in policy.parse(file.read(SERVICES_MAX))}
+    except (OSError, errors.QmError):
+        return {}
+
+
+def _busy(row: status.Row, limits: dict[str, int]) -> str:
+    """Its connections, if it is one that takes some."""
+    if not (limits.get(row.name) and row.pid and row.text.isdecimal()):
+        return ""
+    return f", {numbers.connections(int(row.text))} of {limits[row.name]} connections"
 
 
 def _user(pid: int) -> str:

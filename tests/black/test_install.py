@@ -4,6 +4,7 @@ import os
 import poplib
 import re
 import smtplib
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -130,7 +131,12 @@ def test_mail_in_and_out(installed: Machine) -> None:
         maildir = installed.home / "alias/Maildir/new"
         kept = wait_for(lambda: list(maildir.iterdir()), "mail for root")
         assert kept[0].stat().st_uid == installed.uid("alias")
-        rows = dict(re.findall(r"^(\w+) .* as (\w+)", installed.succeed(installed.home / "rc", "status"), re.MULTILINE))
+        with socket.create_connection((HOST, ports["smtp"])) as client:
+            client.recv(1)
+            status = installed.succeed(installed.home / "rc", "status")
+        assert re.search(r"^smtp .*, port \d+, 1 of 100 connections$", status, re.MULTILINE)
+        assert status.endswith("\nqueue: 0 new, 0 under way or waiting, 0 bad\n")
+        rows = dict(re.findall(r"^(\w+) .* as (\w+)", status, re.MULTILINE))
         assert rows == {
             **dict.fromkeys(("start", "tls", "pop3", "pop3s"), "root"),
             **dict.fromkeys(("smtp", "submit", "submits"), "qmaild"),

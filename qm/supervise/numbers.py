@@ -1,0 +1,57 @@
+"""How much is going on, for rc status: connections at a port, messages in the queue.  Nobody is held up for it."""
+
+import os
+import re
+from collections.abc import Sequence
+from itertools import islice
+from typing import Final
+
+ESTABLISHED: Final = "01"  # proc(5), /proc/net/tcp
+COUNT_MAX: Final = 1_000_000  # files of a directory that are counted
+FOLDERS: Final = {"new": "queue/new", "under way or waiting": "queue/cur", "bad": "queue/bad"}
+_NUMBER: Final = re.compile(rb"\d{1,9}")
+
+
+def connections(port: int) -> int:
+    """How many connections that have been accepted there are at *port* of this machine."""
+    count = 0
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                next(file, "")
+                rows = (line.split() for line in file)
+                count += sum(1 for row in rows if _is_served(row, port))
+        except OSError:
+            pass  # this machine has no such protocol
+    return count
+
+
+def _is_served(row: Sequence[str], port: int) -> bool:
+    """A row of the table: local address, state, and inode 0 while it waits to be accepted."""
+    return len(row) > 9 and row[3] == ESTABLISHED and row[9] != "0" and int(row[1].rpartition(":")[2], 16) == port
+
+
+def limit(argv: Sequence[bytes]) -> int:
+    """tcpserver's -c, which is 40 by default; 0 for other programs."""
+    if not argv or os.path.basename(argv[0]) != b"tcpserver":
+        return 0
+    for word, following in zip(argv[1:], [*argv[2:], b""], strict=True):
+        if word == b"-c" and _NUMBER.fullmatch(following):
+            return int(following)
+        if word.startswith(b"-c") and _NUMBER.fullmatch(word[2:]):
+            return int(word[2:])
+    return 40
+
+
+def queue() -> str:
+    """How many messages are where; empty where that is not for us to see."""
+    try:
+        counts = {name: _count(folder) for name, folder in FOLDERS.items()}
+    except OSError:
+        return ""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _count(folder: str) -> int:
+    with os.scandir(folder) as entries:
+        return sum(1 for _ in islice(entries, COUNT_MAX))
