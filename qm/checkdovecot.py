@@ -22,7 +22,7 @@ from qm.wire.record import Malformed
 from qm.wire.userquery import LoginAnswer, Refused
 
 RECORD_MAX: Final = 512  # bytes
-TIMEOUT_S: Final = 15.0  # for each answer; Dovecot delays failures by 2 s
+TIMEOUT_S: Final = 25.0  # for each answer: Dovecot makes an address that has failed often wait for 15 s, and 2 s more
 LINES_MAX: Final = 1000  # before an answer
 Answer = LoginAnswer | bytes
 

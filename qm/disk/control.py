@@ -115,7 +115,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("timeoutdns", N, 20, "remote", "How long DNS servers may take.", "s"),
         Control("timeoutgreeting", N, 300, "remote", "How long a server may take to greet.", "s"),
         Control("timeouthelo", N, 300, "remote", "How long it may take to answer EHLO and HELO.", "s"),
-        Control("timeoutlogin", N, 20, "userd", "How long PAM or a checkpassword may take.", "s"),
+        Control("timeoutlogin", N, 30, "userd", "How long PAM or a checkpassword may take.", "s"),
         Control("timeoutmail", N, 300, "remote", "How long it may take to answer MAIL and RSET.", "s"),
         Control("timeoutpop3d", N, 600, "popup", "How long POP3 waits for its client; at least 600 by RFC 1939.", "s"),
         Control("timeoutqueue", N, 1200, "queued", "How long the queue waits for the next piece of a message.", "s"),

@@ -1,5 +1,6 @@
 """checkpassword-dovecot, with a real Dovecot behind it."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from tests.harness.waiting import wait_for
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("dovecot")]
 UID = 64124
+_CLIENTS = itertools.count(5)
 WRONG = Refused(b"wrong name or password")
 _CONF = """
 base_dir = {home}/run
@@ -70,8 +72,10 @@ def home() -> Iterator[BareHome]:
 
 
 def login(home: BareHome, name: bytes, secret: bytes) -> LoginAnswer:
+    """The answer, to a client that no one has seen: Dovecot holds up those that have failed."""
+    address = f"203.0.113.{next(_CLIENTS)}".encode()
     with UserClient(str(home.folder / "users/socket"), 40.0) as ask:
-        return ask.answer(AskLogin(Method.PASSWORD, name, secret, b"", b"203.0.113.5"))
+        return ask.answer(AskLogin(Method.PASSWORD, name, secret, b"", address))
 
 
 def test_dovecot(home: BareHome, dovecot: Path) -> None:
