@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 SOCKET: Final = "users/socket"
 FIELDS_MAX: Final = 32768  # bytes of a name, a secret and a challenge; well under RECORD_MAX
-TIMEOUT_S: Final = 30.0  # a check takes 50 ms, but there may be many at once
+TIMEOUT_S: Final = 40.0  # longer than control/timeoutlogin; a check takes 50 ms, but there may be many at once
 
 
 class _Dead(Exception):
