@@ -15,17 +15,19 @@ from qm.remote.settings import Settings
 from qm.remote.tls import TlsFailed
 from qm.remote.unserved import Miss
 from qm.remote.words import Peer
+from qm.unix.following import Tell, nobody
 from qm.wire.smtproute import Destination
 from qm.wire.tlspolicy import Demand, ladder
 
 SMTPS_PORT: Final = 465  # RFC 8314 7.3: TLS before the greeting
 
 
-def _session(peer: Peer, destination: Destination, settings: Settings, demand: Demand) -> Session:
+def _session(peer: Peer, destination: Destination, settings: Settings, demand: Demand, tell: Tell) -> Session:
     """Raises Unreachable, Unserved, Lost, TlsFailed."""
+    tell(b"Connecting to %b [%b] port %d..." % (peer.name, peer.address, destination.port))
     connection = Connection(connect(peer, destination.port, settings.timeouts.connect))
     ignored = policy.ignored_keywords(settings.ehloignore, destination.host)
-    session = Session(connection, peer, settings.timeouts, ignored)
+    session = Session(connection, peer, settings.timeouts, ignored, tell)
     try:
         session.open(settings.helohost, demand, settings.tlsroots, implicit=destination.port == SMTPS_PORT)
     except (Unserved, Lost, TlsFailed):
@@ -35,20 +37,25 @@ def _session(peer: Peer, destination: Destination, settings: Settings, demand: D
 
 
 def reach(
-    peer: Peer, destination: Destination, settings: Settings, demand: Demand, failed: Callable[[TlsFailed], None]
+    peer: Peer,
+    destination: Destination,
+    settings: Settings,
+    demand: Demand,
+    failed: Callable[[TlsFailed], None],
+    tell: Tell = nobody,
 ) -> Session:
-    """A session with *peer*; each handshake that came to nothing is told to *failed*.
+    """A session with *peer*; each handshake that came to nothing is told to *failed*, the dialogue to *tell*.
 
     Raises Unreachable, Unserved, Lost, TlsFailed.
     """
     *others, last = ladder(demand)
     for step in others:
         try:
-            return _session(peer, destination, settings, step)
+            return _session(peer, destination, settings, step, tell)
         except TlsFailed as error:
             failed(error)
     try:
-        return _session(peer, destination, settings, last)
+        return _session(peer, destination, settings, last, tell)
     except TlsFailed as error:
         failed(error)
         raise

@@ -14,6 +14,7 @@ from qm.remote.message import Message
 from qm.remote.tls import TlsFailed
 from qm.remote.transaction import Text, Traits, Transaction
 from qm.remote.words import Peer
+from qm.unix.following import Tell, nobody
 from qm.wire.delivery import Delivery
 from qm.wire.replies import BadReply, Reply
 from qm.wire.smtpbody import END, BodyEncoder
@@ -47,8 +48,11 @@ class Stale(Exception):
 
 
 class Session:
-    def __init__(self, connection: Connection, peer: Peer, timeouts: Timeouts, ignored: frozenset[bytes]) -> None:
+    def __init__(
+        self, connection: Connection, peer: Peer, timeouts: Timeouts, ignored: frozenset[bytes], tell: Tell = nobody
+    ) -> None:
         self.peer = peer
+        self.tell = tell  # who watches the delivery in hand
         self._connection = connection
         self._timeouts = timeouts
         self._ignored = ignored
@@ -69,6 +73,7 @@ class Session:
         timeout_s = self._timeouts.answers[awaited]
         waiting = self._client.outgoing()
         if waiting:
+            self._show(b">>> ", waiting)
             self._connection.send(waiting, timeout_s)
         deadline_s = time.monotonic() + timeout_s
         try:
@@ -76,9 +81,15 @@ class Session:
                 self._receive(deadline_s)
         except BadReply as error:
             raise Lost(str(error).encode()) from error
+        self._show(b"", answer.reply.raw)
         if answer.reply.code == CLOSING:
             self.alive = False
         return answer
+
+    def _show(self, mark: bytes, text: bytes) -> None:
+        if self.tell is not nobody:
+            for line in text.splitlines():
+                self.tell(mark + line)
 
     # The beginning and the end
 
@@ -237,7 +248,9 @@ class Session:
             if last:
                 data += encoder.finish()
             self._client.bdat(len(data), last=last)
-            self._connection.send(self._client.outgoing() + data, self._timeouts.send)
+            command = self._client.outgoing()
+            self._show(b">>> ", command)
+            self._connection.send(command + data, self._timeouts.send)
             if not last:
                 answer = self._answer()
                 transaction.take(answer)

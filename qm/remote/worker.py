@@ -25,7 +25,7 @@ from qm.remote.sts import Sts
 from qm.remote.tls import TlsFailed
 from qm.remote.unserved import Miss, unserved
 from qm.remote.words import Peer, failure
-from qm.unix import log
+from qm.unix import following, log
 from qm.unix.interfaces import own_addresses
 from qm.wire import tlspolicy
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
@@ -86,6 +86,7 @@ class Worker:
         self._route = b""
         self._timed_out: list[bytes] = []
         self._connected: list[bytes] = []
+        self._tell: following.Tell = following.nobody  # the dialogue of the delivery in hand
 
     def __call__(self, record: bytes, descriptors: Sequence[int]) -> bytes:
         """One job of the spawner's: a packed Job and the message; gives a packed Report."""
@@ -103,6 +104,8 @@ class Worker:
             self.close()
             self._destination = destination
         results: dict[int, Result] = {}
+        teller = following.teller(delivery.follower)
+        self._tell = teller or following.nobody
         try:
             if len(descriptors) != 1:
                 raise Temporary("Unable to read the message.", detail=f"{len(descriptors)} descriptors")
@@ -117,6 +120,9 @@ class Worker:
                 log.warning(NAME, str(error))
         else:
             rest = failure(b"Z", b"Nothing became of this delivery.", b"4.3.0")
+        finally:
+            if teller is not None:
+                teller.close()
         every = tuple(results.get(place, rest) for place in range(len(delivery.recipients)))
         return Outcome(delivery.number, health, every)
 
@@ -126,6 +132,7 @@ class Worker:
         health = Health.UNKNOWN
         while which:
             session = self._session_to(known)
+            session.tell = self._tell
             try:
                 transaction = session.transact(delivery, which, message)
             except Stale:
@@ -168,7 +175,7 @@ class Worker:
                 continue
             failed = partial(self._failed, peer, demand)
             try:
-                session = reach(peer, self._destination, settings, demand, failed)
+                session = reach(peer, self._destination, settings, demand, failed, self._tell)
             except (Unreachable, Unserved, Lost, TlsFailed) as error:
                 misses.append(miss(peer, error))
                 if isinstance(error, Unreachable) and error.silent:
