@@ -16,7 +16,7 @@ from tests.harness.turns import KINDS, turns_calls
 
 Make = Callable[..., Suite]
 BIG = 10_000  # recipients
-AHEAD_MAX = 100  # deliveries of the big message that start before the small one
+AHEAD_MAX = 400  # deliveries of the big message that start before the small one
 CALLS_MAX = 60_000  # in one turn, of 300,000 to 1,200,000 in all; 100,000 and more if a message is not sliced
 
 
