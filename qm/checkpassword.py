@@ -17,7 +17,7 @@ import re
 from typing import Final, NamedTuple
 
 from qm import errors
-from qm.unix import chain, checking, fds, log, privs
+from qm.unix import chain, checking, fds, log, privs, title
 from qm.unix.program import Argv, Env, program
 from qm.unix.userclient import AskLogin, Later, Login, Method, UserClient
 from qm.wire.pop3auth import RECORD_MAX
@@ -73,6 +73,7 @@ class _Check:
 
         @program(at_home=False)  # it raises nothing, or its failures would be taken for a refused login
         def follow(_: Argv, login_env: Env) -> int:
+            title.show(argv)
             return following(login_env)
 
         self._argv = argv

@@ -107,3 +107,20 @@ RESIDENT: Final = (
     "qm-userd",
     "tcpserver",
 )
+
+# Those that stay, and that people may start by hand: ps shall show them as it shows those that the supervisor starts.
+STAYING: Final = frozenset(
+    (
+        "qm-log",
+        "qm-lspawn",
+        "qm-queued",
+        "qm-rspawn",
+        "qm-send",
+        "qm-start",
+        "qm-supervise",
+        "qm-tlsd",
+        "qm-userd",
+        "splogger",
+        "tcpserver",
+    )
+)

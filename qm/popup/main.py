@@ -22,7 +22,7 @@ from qm import errors
 from qm.disk.control import Controls
 from qm.popup.session import SAID_LATER, SAID_NO, Speaker, run
 from qm.popup.speaker import Talk
-from qm.unix import chain, log, privs
+from qm.unix import chain, log, privs, title
 from qm.unix.program import Argv, Env, Usage, program
 from qm.wire.pop3auth import Login, checkpassword_record
 
@@ -42,7 +42,7 @@ class _Popup:
     def __init__(self, argv: Argv, env: Env) -> None:
         self._host, self._subprogram = argv[1], argv[2:]
         self._ours = chain.is_warm(self._subprogram, env)
-        self._run = chain.prepare(self._subprogram, env)
+        self._prepared = chain.prepare(self._subprogram, env)
         self._controls = Controls(_CONTROLS)
         self._speaker = Speaker(privs.role("qmailp"))
 
@@ -64,6 +64,11 @@ class _Popup:
             delay_s = min(self._controls.number("authfaildelay"), DELAY_MAX_S)
             talk = talk._replace(line=result, delay_s=delay_s, last=attempts <= 0)
         return code
+
+    def _run(self, env: Env) -> int:
+        """In the child."""
+        title.show(self._subprogram)
+        return self._prepared(env)
 
     def _timeout_s(self, env: Env) -> int:
         told = env.get(b"TIMEOUTPOP3D", b"")

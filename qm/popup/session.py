@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 from qm import errors
 from qm.popup.speaker import Talk, converse
-from qm.unix import chain, confine, fds, log, privs, worker
+from qm.unix import chain, confine, fds, log, privs, title, worker
 from qm.unix.program import Env, unforeseen
 from qm.wire.pop3auth import RECORD_MAX, Login, checkpassword_record, unpack_login
 from qm.wire.record import Malformed, pack
@@ -114,6 +114,7 @@ def _speak(channel: socket.socket, ids: privs.Ids) -> NoReturn:
         os.dup2(null, 0)
         os.dup2(null, 1)
         fds.close_from(3, {link})
+        title.job(NAME, b"talks to clients")
         worker.serve(NAME, channel, work)
     except errors.QmError as error:
         log.alert(NAME, str(error))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from qm.errors import Permanent, Temporary
-from qm.unix import chain, confine, fds, privs
+from qm.unix import chain, confine, fds, privs, title
 from qm.unix.program import Argv, Env, unforeseen
 from qm.wire.record import RECORD_MAX, Malformed
 from qm.wire.userquery import Later, Login, LoginAnswer, Refused, pack_login, unpack_login
@@ -53,6 +53,7 @@ def run(argv: Argv, env: Env, most: int, ask: Ask) -> int:
     except Permanent:
         return REFUSED
     login_env = {**env, b"USER": answer.user, b"HOME": answer.home, b"SHELL": answer.shell}
+    title.show(argv[1:])
     return chain.prepare(argv[1:], env)(login_env)
 
 
@@ -89,6 +90,7 @@ def _answer(ids: privs.Ids, ask: Callable[[], LoginAnswer], output: int) -> NoRe
     try:
         privs.become(ids)
         confine.gain_nothing()
+        title.job(b"checkpassword", b"asks who that is")
         try:
             answer = ask()
         except Temporary as error:

@@ -16,6 +16,7 @@ from qm.disk.passwd import DIRECTORY, SECRET_MAX, Passwords
 from qm.errors import Temporary
 from qm.unix import privs
 from qm.unix.loop import Loop
+from qm.unix.spawner import Trade
 from qm.userd import judges, policy
 from qm.userd.budget import Budget, Limits
 from qm.userd.policy import Backend, Kind
@@ -38,6 +39,8 @@ from qm.wire.userquery import (
 )
 
 NAME: Final = b"qm-userd"
+_HASHING: Final = Trade(NAME, b"checks passwords")
+_JUDGING: Final = Trade(NAME, b"asks about logins")
 CONTROLS: Final = (
     "authcachetime", "authfailaccount", "authfailaddress", "authfaildelay", "authfailtime", "authmechanisms",
     "concurrencylogin", "logins", "timeoutlogin",
@@ -66,11 +69,11 @@ class Logins:
         self._remembered = policy.Remembered(os.urandom(32))
         self._decoys: dict[Kind, bytes] = {}  # what an unknown name is checked against: the hash that was checked last
         most = max(1, controls.number("concurrencylogin"))
-        self._hashing = Workers(loop, NAME, enter_hashing, most)
+        self._hashing = Workers(loop, _HASHING, enter_hashing, most)
         self._judging = {
-            Kind.PAM: Workers(loop, NAME, judges.enter_judging, most),
-            Kind.PROGRAM: Workers(loop, NAME, judges.enter_judging, most),
-            Kind.OAUTHBEARER: Workers(loop, NAME, judges.enter_tokens, most),
+            Kind.PAM: Workers(loop, _JUDGING, judges.enter_judging, most),
+            Kind.PROGRAM: Workers(loop, _JUDGING, judges.enter_judging, most),
+            Kind.OAUTHBEARER: Workers(loop, _JUDGING, judges.enter_tokens, most),
         }
         self._account_entry = _account_entry() if privs.is_root() else None
         self._backends = self._read_backends()
