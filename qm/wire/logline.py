@@ -81,6 +81,7 @@ _OF_CHECKPASSWORD: Final[tuple[_Shape, ...]] = (
 _SHAPES: Final[Mapping[str, tuple[_Shape, ...]]] = {
     "tcpserver": _OF_TCPSERVER,
     "checkpassword": _OF_CHECKPASSWORD,
+    "qm-popup": _OF_CHECKPASSWORD,
 }
 
 
