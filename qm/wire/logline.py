@@ -91,6 +91,7 @@ _SHAPES: Final[Mapping[str, tuple[_Shape, ...]]] = {
     "qm-remote": _OF_REMOTE,
     "tcpserver": _OF_TCPSERVER,
     "checkpassword": _OF_CHECKPASSWORD,
+    "qm-popup": _OF_CHECKPASSWORD,
 }
 
 
