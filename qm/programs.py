@@ -57,6 +57,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "qm-qstat": "qm.qstat",
     "qm-qmqpc": "qm.qmqpc",
     "qm-qmqpd": "qm.qmqpd",
+    "qm-qmtpd": "qm.qmtpd",
     "qm-queue": "qm.queue.main",
     "qm-queue-show": "qm.queueshow",
     "qm-queued": "qm.queue.service",

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
-from qm.errors import Permanent, Temporary
+from qm.errors import Permanent, QmError, Temporary
 from qm.unix import chain, confine, fds, privs, title
 from qm.unix.program import Argv, Env, unforeseen
 from qm.wire.record import RECORD_MAX, Malformed
@@ -17,6 +17,22 @@ from qm.wire.userquery import Later, Login, LoginAnswer, Refused, pack_login, un
 REFUSED: Final = 1
 MISUSE: Final = 2
 Ask = Callable[[bytes, bytes, bytes], LoginAnswer]  # name, secret, address
+
+
+class NoEntry(QmError):
+    """Why userd lets nobody in, with the seconds that the peer must wait for its answer."""
+
+    def __init__(self, public: str, *, detail: str, delay_s: int) -> None:
+        super().__init__(public, detail=detail)
+        self.delay_s = delay_s
+
+
+class Wrong(NoEntry, Permanent):
+    """The secret is not right, or nobody's."""
+
+
+class Locked(NoEntry, Temporary):
+    """There were too many failures, and nobody has looked at the secret."""
 
 
 def read_record(most: int) -> bytes:

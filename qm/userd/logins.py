@@ -207,7 +207,7 @@ class Logins:
         try:
             answer = unpack_login(report) if report else Later(b"a worker failed, or took too long")
             if isinstance(answer, Login) and backend.kind is Kind.OAUTHBEARER:
-                answer = self._known(answer.user)
+                answer = self._known(answer.user, attempt.question.name)
         except (Malformed, Temporary) as error:
             answer = Later(str(error).encode("utf-8", "replace"))
         if isinstance(answer, Login):
@@ -218,8 +218,14 @@ class Logins:
             self._complain(f"{backend.kind.value.decode()}: {os.fsdecode(answer.why)}")
             attempt.reply(_CANNOT)
 
-    def _known(self, name: bytes) -> LoginAnswer:
-        """Who *name*, whom a token names, is here; raises Temporary."""
+    def _known(self, name: bytes, claimed: bytes) -> LoginAnswer:
+        """Who *name*, whom a token names, is here, if that is who the client says he is; raises Temporary."""
+        answer = self._here(name)
+        if isinstance(answer, Login) and claimed and answer.name.lower() != claimed.lower():
+            return Refused(b"the token is somebody else's")
+        return answer
+
+    def _here(self, name: bytes) -> LoginAnswer:
         entry = self._entry(name)
         if entry is not None:
             return _named(entry)
