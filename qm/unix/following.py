@@ -17,7 +17,8 @@ from qm.unix import door, log, privs
 
 LINE_MAX: Final = 1000  # bytes of a line that is told
 LISTENERS_MAX: Final = 64  # connections of deliveries at once
-SILENCE_S: Final = 60.0  # as long as nobody says anything
+FIRST_S: Final = 15.0  # until send has taken the message up
+SILENCE_S: Final = 60.0  # until somebody says something more
 LIMIT_S: Final = 600.0  # in all
 END: Final = b"\0"  # instead of a line, by send: the first try is over
 
@@ -106,7 +107,7 @@ class Listener:
         for channel in (self._socket, *self._channels.values()):
             channel.close()
 
-    def hear(self, say: Tell, silence_s: float = SILENCE_S) -> bool:
+    def hear(self, say: Tell, first_s: float = FIRST_S) -> bool:
         """Give *say* what qmails and qmailr tell, until send says that the try is over; False if that takes too long.
 
         No byte of theirs but printable ASCII gets through.
@@ -114,30 +115,31 @@ class Listener:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         limit_s = time.monotonic() + LIMIT_S
-        until_s = time.monotonic() + silence_s
+        until_s = time.monotonic() + first_s
         while not self._ended:
             wait_s = min(limit_s, until_s) - time.monotonic()
             if wait_s <= 0:
                 return False
             for fd, _ in poll.poll(wait_s * 1000):
-                if fd == self._socket.fileno():
-                    self._take(poll)
-                elif self._read(fd, poll, say):
-                    until_s = time.monotonic() + silence_s
+                if self._take(poll) if fd == self._socket.fileno() else self._read(fd, poll, say):
+                    until_s = time.monotonic() + SILENCE_S
         for fd in list(self._channels):  # what deliveries said before send did
             while self._read(fd, poll, say):
                 pass
         return True
 
-    def _take(self, poll: select.poll) -> None:
+    def _take(self, poll: select.poll) -> bool:
+        """Whether somebody has come who is believed."""
         with suppress(OSError):
             channel, _ = self._socket.accept()
             channel.setblocking(False)
             if door.uid(channel) not in self._trusted or len(self._channels) >= LISTENERS_MAX:
                 channel.close()
-                return
+                return False
             self._channels[channel.fileno()] = channel
             poll.register(channel, select.POLLIN)
+            return True
+        return False
 
     def _read(self, fd: int, poll: select.poll, say: Tell) -> bool:
         """Whether there was something."""
