@@ -57,6 +57,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "qm-qstat": "qm.qstat",
     "qm-qmqpc": "qm.qmqpc",
     "qm-qmqpd": "qm.qmqpd",
+    "qm-qmtpd": "qm.qmtpd",
     "qm-queue": "qm.queue.main",
     "qm-queue-show": "qm.queueshow",
     "qm-queued": "qm.queue.service",
@@ -105,4 +106,21 @@ RESIDENT: Final = (
     "qm-tls",
     "qm-userd",
     "tcpserver",
+)
+
+# Those that stay, and that people may start by hand: ps shall show them as it shows those that the supervisor starts.
+STAYING: Final = frozenset(
+    (
+        "qm-log",
+        "qm-lspawn",
+        "qm-queued",
+        "qm-rspawn",
+        "qm-send",
+        "qm-start",
+        "qm-supervise",
+        "qm-tlsd",
+        "qm-userd",
+        "splogger",
+        "tcpserver",
+    )
 )

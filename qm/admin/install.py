@@ -13,7 +13,7 @@ import click
 
 from qm.admin import accounts, place, texts
 from qm.admin.accounts import Names
-from qm.admin.action import Action, Folder, Link, Write, carry_out, read
+from qm.admin.action import Action, Folder, Link, Write, be_alone, carry_out, read
 from qm.admin.code import MANIFEST, InstallCode
 from qm.admin.home import AliasMaildir, Certificate, CompileRules, Directory, QueueFolders
 from qm.admin.screen import show
@@ -161,6 +161,8 @@ def command(host: str, home: str, postmaster: str, prefix_users: str, skel: bool
     order = Order(host, home, Names(prefix_users), postmaster, skel)
     if not (dry_run or privs.is_root()):
         raise Permanent("only root can install", detail="--dry-run shows what would be done")
+    if not dry_run:
+        be_alone()
     refuse(order)
     os.umask(0o022)
     count = carry_out(plan(order), show, dry_run=dry_run)

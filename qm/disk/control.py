@@ -45,7 +45,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("me", L, None, "all", "This host's name; the default of many others."),
         Control("aliasfile", L, b"/etc/aliases", "newaliases", "sendmail's alias file; its .cdb is what it becomes."),
         Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
-        Control("authclear", N, 0, "smtpd", "1: passwords are taken without TLS, where logins are taken."),
+        Control("authclear", N, 0, "smtpd, popup", "1: AUTH is offered without TLS, where logins are taken."),
         Control("authfailaccount", N, 100, "userd", "Failed logins of a name; then strangers are refused.", "failures"),
         Control("authfailaddress", N, 20, "userd", "Failed logins of an address or IPv6 /64; 0: no limit.", "failures"),
         Control("authfaildelay", N, 2, "userd, popup", "How long a refused login waits; doubles with each more.", "s"),

@@ -178,7 +178,7 @@ class Worker:
             peer = Peer(host.name, address)
             demand = self._demand(host, way.sts, settings, known.login)
             if isinstance(demand, Unfit):
-                self._note(peer, b"policy", demand.trouble.value)
+                self._note(peer, demand.source, demand.trouble.value)
                 misses.append(miss(peer, demand))
                 continue
             failed = partial(self._failed, peer, demand)

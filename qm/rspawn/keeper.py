@@ -15,15 +15,15 @@ from typing import Final
 
 from qm.disk.control import BadControl, Controls
 from qm.errors import Temporary
-from qm.unix import fds, log, title
+from qm.unix import fds, log
 from qm.unix.loop import Loop
-from qm.unix.worker import SENT, live, result
+from qm.unix.worker import SENT, Trade, live, result
 from qm.wire import smtpauth
 from qm.wire.record import Malformed, number, pack, unpack
 from qm.wire.smtpauth import BadLogin, Login, Relay
 
 NAME: Final = b"qm-rspawn"
-TITLE: Final = b"qm-rspawn-keeper"
+TRADE: Final = Trade(NAME, b"keeps logins")
 FILE: Final = "smtpauth"
 ANSWER_S: Final = 10.0
 _WRONG: Final = b"!"  # before what is wrong with the file
@@ -69,8 +69,7 @@ def start() -> "Keeper | None":
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SENT)
     try:
         if os.fork() == 0:
-            title.show((TITLE,))
-            live(Loop(), TITLE, theirs, _Keeper, ())
+            live(Loop(), TRADE, theirs, _Keeper, ())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()

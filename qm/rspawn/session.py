@@ -17,7 +17,7 @@ from qm.rspawn.memory import Routes, Silent
 from qm.unix import fds, log
 from qm.unix.chain import Work
 from qm.unix.loop import Loop
-from qm.unix.spawner import Limits, Pool
+from qm.unix.spawner import Limits, Pool, Trade
 from qm.wire import smtproute
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
 from qm.wire.record import Malformed
@@ -25,6 +25,7 @@ from qm.wire.remotejob import Job, pack_job, unpack_report
 from qm.wire.smtproute import Destination
 
 NAME: Final = b"qm-rspawn"
+TRADE: Final = Trade(b"qm-remote", b"sends")
 CONTROLS: Final = ("concurrencyremote", "remoteidle", *smtproute.CONTROLS)
 
 JOBS_MAX: Final = 1000  # of one worker; its sessions end earlier
@@ -61,7 +62,7 @@ class Spawner:
         self._controls = controls
         self._ways = smtproute.routes(controls)
         self._loop = Loop()
-        self._pool: Pool[Destination] = Pool(self._loop, b"qm-remote", entrance, limits(controls), rekey=self._is_open)
+        self._pool: Pool[Destination] = Pool(self._loop, TRADE, entrance, limits(controls), rekey=self._is_open)
         self._routes = Routes()
         self._silent = Silent()
         if listener is not None:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
-from qm.smtpd.tls import Secured, secured_by
 from qm.wire import smtp
+from qm.wire.secured import Secured, secured_by
 from qm.wire.userquery import Login
 
 # What `rules` reads
@@ -123,7 +123,7 @@ def peer(env: Mapping[bytes, bytes], *, auth: bool = False) -> Peer:
         b"NOUSERCHECK" not in env,
         b"FORCETLS" in env,
         b"SUBMISSION" in env,
-        secured_by(env) if b"SSL_PROTOCOL" in env else None,
+        secured_by(env),
         auth or b"SUBMISSION" in env,
     )
 

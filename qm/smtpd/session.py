@@ -11,7 +11,7 @@ from qm import errors
 from qm.errors import QmError, Temporary
 from qm.smtpd import policy
 from qm.smtpd.client import Client, Means
-from qm.smtpd.policy import Lookup, Verdict
+from qm.smtpd.policy import Verdict
 from qm.smtpd.rules import Peer, Rules, size_limit
 from qm.smtpd.tls import Line
 from qm.smtpd.transaction import Queue, Transaction, failure
@@ -19,6 +19,7 @@ from qm.unix import log
 from qm.unix.channel import Gone, TimedOut
 from qm.wire import smtpevent, smtpsyntax
 from qm.wire.envelope import Recipient
+from qm.wire.rcpthosts import Lookup
 from qm.wire.smtp import Server
 from qm.wire.smtpreply import GO, OK, RECIPIENT_OK, TROUBLE, Reply
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 from qm import errors
-from qm.unix import confine, fds, privs
+from qm.unix import confine, fds, privs, title
 from qm.unix.program import Env, unforeseen
 from qm.wire import ident, ucspi
 from qm.wire.record import Malformed, pack, unpack
@@ -105,6 +105,7 @@ class Lookups:
             fds.close_from(3, {writer})
             privs.become(privs.least())
             confine.gain_nothing()
+            title.job(b"tcpserver", b"asks for names")
             os.write(writer, pack(*(text or b"" for text in self._ask(local, remote))))
         except BaseException as error:  # a forked child must never run on in its parent's frames
             unforeseen(b"lookups", error)

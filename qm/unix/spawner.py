@@ -26,6 +26,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from qm.unix import fds
 from qm.unix.loop import Loop
 from qm.unix.worker import SENT, live, result
+from qm.unix.worker import Trade as Trade
 from qm.unix.worker import Work as Work
 
 K = TypeVar("K", bound=Hashable)
@@ -67,7 +68,7 @@ class Pool(Generic[K]):
     def __init__(
         self,
         loop: Loop,
-        name: bytes,
+        trade: Trade,
         enter: Callable[[K], Work],
         limits: Limits,
         *,
@@ -76,7 +77,7 @@ class Pool(Generic[K]):
         rekey: Callable[[K], bool] = lambda key: False,
     ) -> None:
         self._loop = loop
-        self._name = name
+        self._trade = trade
         self._enter = enter
         self.limits = limits
         self._keep = keep
@@ -160,7 +161,7 @@ class Pool(Generic[K]):
         try:
             pid = os.fork()
             if pid == 0:
-                live(self._loop, self._name, theirs, lambda: self._enter(key), self._keep())
+                live(self._loop, self._trade, theirs, lambda: self._enter(key), self._keep())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()

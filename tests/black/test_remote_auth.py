@@ -212,7 +212,7 @@ def test_who_has_the_passwords(make_suite: Make, tmp_path: Path) -> None:
         out = Outbound(suite, {"x.test": mx.port})
         out.send("bob@x.test")
         wait_for(lambda: has(mx, "DATA"), "a delivery in its middle")
-        spawner, keeper = suite.pid_of("qm-rspawn"), suite.pid_of("qm-rspawn-keeper")
+        spawner, keeper = suite.pid_of("qm-rspawn"), suite.pid_of("qm-rspawn: keeps logins")
         (worker,) = (pid for pid in suite.pids() if _parent(pid) == spawner and pid != keeper)
         memory = {pid: _memory(pid) for pid in (keeper, spawner, worker)}
         assert {pid: _uid(pid) == 0 for pid in memory} == {keeper: True, spawner: False, worker: False}

@@ -168,6 +168,8 @@ def test_tokens(home: BareHome) -> None:
     with running(home, "qm-userd"), UserClient(str(home.folder / "users/socket")) as ask:
         assert b"OAUTHBEARER" in ask.mechanisms()
         assert login(home, b"", b"a.signed.token", Method.OAUTHBEARER) == Login(b"ann", uid, uid, b"/h", b"/s", b"ann")
+        assert isinstance(login(home, b"Ann", b"a.signed.token", Method.OAUTHBEARER), Login)
+        assert login(home, b"zed", b"a.signed.token", Method.OAUTHBEARER) == WRONG, "who names himself has his own"
         assert login(home, b"", b"another", Method.OAUTHBEARER) == WRONG
         assert login(home, b"bob", b"a.signed.token", Method.OAUTHBEARER) == WRONG, "virtual is nobody here"
         assert login(home, b"bob", b"geheim") == WRONG

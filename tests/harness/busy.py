@@ -115,7 +115,8 @@ class Busy:
         assert self._client("smtp").line()[:3] == b"220"
         assert self._client("pop3").line()[:3] == b"+OK"
         in_pop3_session(self._client("pop3"))
-        self._stack.enter_context(self.suite.under_tls("pop3s"))
+        tls = self._stack.enter_context(self.suite.under_tls("pop3s"))
+        assert tls.recv(100)[:3] == b"+OK"
         self._pause("qm-userd")
         client = self._client("pop3")
         assert client.line()[:3] == b"+OK"

@@ -12,7 +12,7 @@ import pytest
 from qm.errors import Temporary
 from qm.unix import fds, spawner
 from qm.unix.loop import Loop
-from qm.unix.spawner import Limits, Pool
+from qm.unix.spawner import Limits, Pool, Trade
 from qm.unix.worker import Work
 from tests.harness.waiting import wait_for
 
@@ -54,7 +54,12 @@ class Rig:
         self.exits: list[tuple[int, int]] = []
         self.results: list[bytes | None] = []
         self.pool: Pool[str] = Pool(
-            self.loop, b"test", enter, limits, on_exit=lambda *exit: self.exits.append(exit), rekey=rekey
+            self.loop,
+            Trade(b"test", b"works"),
+            enter,
+            limits,
+            on_exit=lambda *exit: self.exits.append(exit),
+            rekey=rekey,
         )
 
     def give(self, record: bytes, key: str = "", descriptors: tuple[int, ...] = ()) -> int:
@@ -489,7 +494,7 @@ def test_workers_leave_when_the_spawner_is_gone() -> None:
     if pid == 0:  # a spawner of its own, since it will be killed
         try:
             loop = Loop()
-            pool: Pool[str] = Pool(loop, b"test", _enter, Limits())
+            pool: Pool[str] = Pool(loop, Trade(b"test", b"works"), _enter, Limits())
             worker = pool.give("", b"x", (), lambda result: (os.write(writer, b"%d" % worker), None)[1])
             loop.run()
         finally:
