@@ -17,6 +17,7 @@ from qm.remote.talk import Manner, Talk, Unserved
 from qm.remote.tls import TlsFailed
 from qm.remote.unserved import Miss
 from qm.remote.words import Peer
+from qm.unix.following import Tell, nobody
 from qm.wire.smtpauth import Login
 from qm.wire.smtproute import Destination
 from qm.wire.tlspolicy import Demand, ladder
@@ -26,19 +27,21 @@ TROUBLE: Final = (Unreachable, Unserved, Lost, TlsFailed, NotLoggedIn)
 
 
 class Aim(NamedTuple):
-    """Where to, and who we are there."""
+    """Where to, who we are there, and who watches."""
 
     destination: Destination
     login: Login | None
+    tell: Tell = nobody
 
 
 def _session(peer: Peer, aim: Aim, settings: Settings, demand: Demand) -> Session:
     """Raises those of TROUBLE."""
     destination = aim.destination
+    aim.tell(b"Connecting to %b [%b] port %d..." % (peer.name, peer.address, destination.port))
     connection = Connection(connect(peer, destination, settings.timeouts.connect))
     ignored = policy.ignored_keywords(settings.ehloignore, destination.host)
     manner = Manner(settings.helohost, demand, settings.tlsroots, destination.tls, destination.lmtp, aim.login)
-    return Session(Talk(connection, peer, settings.timeouts, ignored), manner)
+    return Session(Talk(connection, peer, settings.timeouts, ignored, aim.tell), manner)
 
 
 def reach(peer: Peer, aim: Aim, settings: Settings, demand: Demand, failed: Callable[[TlsFailed], None]) -> Session:

@@ -12,6 +12,7 @@ from qm.remote.message import Message
 from qm.remote.talk import Manner, Talk
 from qm.remote.transaction import Text, Traits, Transaction
 from qm.remote.words import Peer
+from qm.unix.following import Tell
 from qm.wire.delivery import Delivery
 from qm.wire.replies import BadReply, Reply
 from qm.wire.smtpbody import END, BodyEncoder
@@ -40,6 +41,10 @@ class Session:
     @property
     def peer(self) -> Peer:
         return self._talk.peer
+
+    def watched_by(self, tell: Tell) -> None:
+        """From now on the dialogue is told to *tell*."""
+        self._talk.tell = tell
 
     @property
     def alive(self) -> bool:
@@ -148,7 +153,9 @@ class Session:
             if last:
                 data += encoder.finish()
             self._talk.client.bdat(len(data), last=last)
-            self._talk.connection.send(self._talk.client.outgoing() + data, self._talk.timeouts.send)
+            command = self._talk.client.outgoing()
+            self._talk.show(b">>> ", command)
+            self._talk.connection.send(command + data, self._talk.timeouts.send)
             if not last:
                 answer = self._talk.answer()
                 transaction.take(answer)

@@ -11,6 +11,7 @@ from qm.remote.connection import Connection, Lost
 from qm.remote.login import NotLoggedIn, log_in
 from qm.remote.tls import TlsFailed
 from qm.remote.words import Peer
+from qm.unix.following import Tell, nobody
 from qm.wire.replies import BadReply, Reply
 from qm.wire.saslclient import Channel
 from qm.wire.smtpauth import Login
@@ -51,8 +52,11 @@ class Manner(NamedTuple):
 
 
 class Talk:
-    def __init__(self, connection: Connection, peer: Peer, timeouts: Timeouts, ignored: frozenset[bytes]) -> None:
+    def __init__(
+        self, connection: Connection, peer: Peer, timeouts: Timeouts, ignored: frozenset[bytes], tell: Tell = nobody
+    ) -> None:
         self.peer = peer
+        self.tell = tell  # who watches the delivery in hand
         self.connection = connection
         self.timeouts = timeouts
         self._ignored = ignored
@@ -71,6 +75,7 @@ class Talk:
         timeout_s = self.timeouts.answers[awaited]
         waiting = self.client.outgoing()
         if waiting:
+            self.show(b">>> ", waiting)
             self.connection.send(waiting, timeout_s)
         deadline_s = time.monotonic() + timeout_s
         try:
@@ -78,9 +83,15 @@ class Talk:
                 self.receive(deadline_s)
         except BadReply as error:
             raise Lost(str(error).encode()) from error
+        self.show(b"", answer.reply.raw)
         if answer.reply.code == CLOSING:
             self.alive = False
         return answer
+
+    def show(self, mark: bytes, text: bytes) -> None:
+        if self.tell is not nobody:
+            for line in text.splitlines():
+                self.tell(mark + line)
 
     def _reply(self) -> Reply:
         return self.answer().reply
@@ -140,6 +151,7 @@ class Talk:
             raise Unserved(b"Connected to %b but my name was rejected.", reply)
 
     def _log_in(self, login: Login) -> None:
+        tell, self.tell = self.tell, nobody  # the password is the administrator's
         offered = self.client.extensions.auth
         bindings = {} if _UNBOUND in self._ignored else self.connection.bindings()
         try:
@@ -149,6 +161,8 @@ class Talk:
                 self.connection.say_last(b"*\r\nQUIT\r\n")
                 self.alive = False
             raise
+        finally:
+            self.tell = tell
 
     def close(self) -> None:
         """Say goodbye if that can be done at once; the answer is not waited for (qmail.md 14.4)."""

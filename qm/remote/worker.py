@@ -27,7 +27,7 @@ from qm.remote.sts import Sts
 from qm.remote.tls import TlsFailed
 from qm.remote.unserved import Miss, unserved
 from qm.remote.words import Peer, failure
-from qm.unix import log
+from qm.unix import following, log
 from qm.unix.interfaces import own_addresses
 from qm.wire import smtpauth, tlspolicy
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
@@ -99,6 +99,7 @@ class Worker:
         self._route = b""
         self._timed_out: list[bytes] = []
         self._connected: list[bytes] = []
+        self._tell: following.Tell = following.nobody  # the dialogue of the delivery in hand
 
     def __call__(self, record: bytes, descriptors: Sequence[int]) -> bytes:
         """One job of the spawner's: a packed Job and the message; gives a packed Report."""
@@ -117,6 +118,8 @@ class Worker:
             self.close()
             self._destination = destination
         results: dict[int, Result] = {}
+        teller = following.teller(delivery.follower)
+        self._tell = teller or following.nobody
         try:
             if len(descriptors) != 1:
                 raise Temporary("Unable to read the message.", detail=f"{len(descriptors)} descriptors")
@@ -131,6 +134,9 @@ class Worker:
                 log.warning(NAME, str(error))
         else:
             rest = failure(b"Z", b"Nothing became of this delivery.", b"4.3.0")
+        finally:
+            if teller is not None:
+                teller.close()
         every = tuple(results.get(place, rest) for place in range(len(delivery.recipients)))
         return Outcome(delivery.number, health, every)
 
@@ -140,6 +146,7 @@ class Worker:
         health = Health.UNKNOWN
         while which:
             session = self._session_to(known)
+            session.watched_by(self._tell)
             try:
                 transaction = session.transact(delivery, which, message)
             except Stale:
@@ -171,7 +178,7 @@ class Worker:
     def _open(self, known: Known, settings: Settings) -> Session:
         """A session with the first that serves us; raises _NotServed, and QmError if there is no way."""
         way = self._way(known, settings)
-        aim = Aim(self._destination, known.login)
+        aim = Aim(self._destination, known.login, self._tell)
         hosts = way.hosts
         misses: list[Miss] = []
         for host, address in policy.candidates(hosts, known.skipped, settings.addresses_max, _RANDOM):

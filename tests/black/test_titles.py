@@ -1,6 +1,7 @@
 """What ps shows of a mail system: each process names its program and its job."""
 
 import shlex
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -85,3 +86,29 @@ def test_who_stands_between(tmp_path: Path, program: str) -> None:
             "its title",
         )
         process.communicate(b"", LIMIT_S)
+
+
+@pytest.mark.needs_root
+def test_who_asks_for_names(tmp_path: Path) -> None:
+    """A tcpserver that is root has a child ask an ident server, which says so and is not root."""
+    peer = "127.113.0.2"  # port 113 is the protocol's; nobody else uses it at this address
+    command = [str(BIN / "tcpserver"), "-1", "-H", "-l0", "-t5", peer, "0", "cat"]
+    with socket.create_server((peer, 113)) as ident:
+        ident.settimeout(LIMIT_S)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path) as server:
+            try:
+                assert server.stdout is not None
+                port = int(server.stdout.readline())
+                with socket.create_connection((peer, port), LIMIT_S, (peer, 0)), ident.accept()[0]:
+                    asker = _below(_below(server.pid))
+                    assert title_of(asker) == "tcpserver: asks for names"
+                    assert Path(f"/proc/{asker}").stat().st_uid != 0
+                    assert "Uid:\t0\t" not in Path(f"/proc/{asker}/status").read_text()
+            finally:
+                server.terminate()
+                assert server.wait(LIMIT_S) == 0
+
+
+def _below(pid: int) -> int:
+    """The child of *pid*."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
