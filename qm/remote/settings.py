@@ -9,6 +9,7 @@ from qm.disk.control import BadControl, Controls
 from qm.remote import policy
 from qm.remote.resolver import Server, server
 from qm.remote.session import Timeouts
+from qm.unix import tlscontext
 from qm.wire import serveraddress, smtproute, tlspolicy
 from qm.wire.smtpclient import Step
 
@@ -147,11 +148,6 @@ def _timeouts(controls: Controls) -> Timeouts:
     return Timeouts(connect_s, answers, phase_s("timeoutdatasend"), phase_s("timeouttls"))
 
 
-def _roots(path: bytes) -> str:
-    name = os.fsdecode(path)
-    return name.rstrip("/") + "/" if name and os.path.isdir(name) else name
-
-
 def settings(controls: Controls) -> Settings:
     """What the control files say; raises BadControl for what makes no sense."""
     smtproute.check(controls.table("smtproutes"))
@@ -170,7 +166,7 @@ def settings(controls: Controls) -> Settings:
         _timeouts(controls),
         controls.table("tlspolicy"),
         controls.number("stsport"),
-        _roots(controls.line("tlsroots")),
+        tlscontext.roots(controls.line("tlsroots")),
     )
 
 
