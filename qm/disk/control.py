@@ -125,11 +125,13 @@ TABLE: Final[dict[str, Control]] = {
         Control("timeoutprogram", N, 86400, "local", "How long a program of a .qmail file may run.", "s"),
         Control("timeoutrcpt", N, 300, "remote", "How long it may take to answer RCPT.", "s"),
         Control("timeoutremote", N, 1200, "remote", "An upper bound of all these but timeoutconnect.", "s"),
-        Control("timeouttls", N, 60, "smtpd, popup, tls", "How long a TLS handshake may take.", "s"),
+        Control("timeouttls", N, 60, "smtpd, popup, tls, remote", "How long a TLS handshake may take.", "s"),
         Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
-        Control("timeouttls", N, 60, "remote", "How long a TLS handshake may take.", "s"),
         Control("tlspolicy", T, None, "remote", "domain:level name ...; keys as smtproutes; see qm-remote(8)."),
-        Control("tlsroots", L, None, "remote", "Certificates to trust, a file or directory, instead of the system's."),
+        Control(
+            "tlsroots", L, None, "remote, checkpassword-ldap, checkpassword-oauth",
+            "Certificates to trust, a file or directory, instead of the system's.",
+        ),
         Control("virtualdomains", T, None, "send, userd", "Whose: domain:user, user@domain:user, .domain:user, :user."),
     )
 }

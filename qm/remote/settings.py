@@ -9,6 +9,7 @@ from qm.disk.control import BadControl, Controls
 from qm.remote import policy
 from qm.remote.resolver import Server, server
 from qm.remote.talk import Timeouts
+from qm.unix import tlscontext
 from qm.wire import serveraddress, smtproute, tlspolicy
 from qm.wire.smtpclient import Step
 
@@ -149,11 +150,6 @@ def _timeouts(controls: Controls) -> Timeouts:
     return Timeouts(connect_s, answers, phase_s("timeoutdatasend"), phase_s("timeouttls"))
 
 
-def _roots(path: bytes) -> str:
-    name = os.fsdecode(path)
-    return name.rstrip("/") + "/" if name and os.path.isdir(name) else name
-
-
 def settings(controls: Controls) -> Settings:
     """What the control files say; raises BadControl for what makes no sense."""
     tlspolicy.check(controls.table("tlspolicy"))
@@ -171,7 +167,7 @@ def settings(controls: Controls) -> Settings:
         _timeouts(controls),
         controls.table("tlspolicy"),
         controls.number("stsport"),
-        _roots(controls.line("tlsroots")),
+        tlscontext.roots(controls.line("tlsroots")),
     )
 
 

@@ -10,6 +10,7 @@ import time
 from functools import cache
 from typing import Final
 
+from qm.unix import tlscontext
 from qm.wire import certificate, certname
 from qm.wire.saslclient import BINDING
 from qm.wire.tlspolicy import Demand, Level, Trouble
@@ -31,9 +32,7 @@ Socket = ssl.SSLSocket
 
 
 def _context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context = tlscontext.client()
     context.check_hostname = False  # by `certname`: the demand may name others than the host
     return context
 
@@ -50,26 +49,8 @@ def unverified() -> ssl.SSLContext:
 def verified(roots: str) -> ssl.SSLContext:
     """With the system's roots, looked up as they are needed, or those of a file or directory; raises OSError."""
     context = _context()
-    _load(context, roots)
+    tlscontext.trust(context, roots)
     return context
-
-
-@cache
-def named(roots: str) -> ssl.SSLContext:
-    """For HTTPS: verified, and for the name that is asked for; raises OSError."""
-    context = _context()
-    context.check_hostname = True
-    _load(context, roots)
-    return context
-
-
-def _load(context: ssl.SSLContext, roots: str) -> None:
-    if not roots:
-        context.set_default_verify_paths()
-    elif roots.endswith("/"):
-        context.load_verify_locations(capath=roots)
-    else:
-        context.load_verify_locations(cafile=roots)
 
 
 def _sni(name: bytes) -> str | None:

@@ -14,7 +14,7 @@ import pytest
 
 from qm.disk import layout
 from tests.harness.machine import Machine, machine_in, real_accounts, snapshot
-from tests.harness.suite import BIN, HOST, ROOT, wait_for
+from tests.harness.suite import BIN, HOST, ROOT, trusting, wait_for
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("unshare", "nsenter", "setpriv", "useradd")]
 ROLES = {"alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "qmailt"}
@@ -156,6 +156,10 @@ def _first_message(port: int) -> list[bytes]:
 def _messages(port: int) -> list[list[bytes]]:
     client = poplib.POP3(HOST, port, timeout=20)
     try:
+        with pytest.raises(poplib.error_proto) as refusal:
+            client.user("ann")
+        assert refusal.value.args[0] == b"-ERR STLS first"
+        client.stls(trusting())
         client.user("ann")
         client.pass_("secret")
         return [client.retr(number + 1)[1] for number in range(client.stat()[0])]
