@@ -156,6 +156,7 @@ def _first_message(port: int) -> list[bytes]:
 def _messages(port: int) -> list[list[bytes]]:
     client = poplib.POP3(HOST, port, timeout=20)
     try:
+        client.stls()
         client.user("ann")
         client.pass_("secret")
         return [client.retr(number + 1)[1] for number in range(client.stat()[0])]
