@@ -47,6 +47,7 @@ R, Q = ("root",), ("qmailq",)
 PLACES: Final = (
     Place(".", D, INSTALL, R, 0o755, "the home"),
     Place("rc", F, USE, R, 0o755, "starts and stops the programs"),
+    Place("unfinished", F, USE, R, 0o644, "the command that changes the home, or was cut short"),
     Place("services", F, USE, R, 0o644, "what rc starts"),
     Place("imported", F, USE, R, 0o600, "messages that qm import has taken from another system"),
     Place("tcp.*", F, USE, R, 0o644, "rules for tcpserver"),
