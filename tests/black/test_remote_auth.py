@@ -163,7 +163,7 @@ def test_a_wrong_password_is_not_repeated(world: World) -> None:
             outcome, log = world.outcome()
             assert mx.sessions() == 1
     assert outcome.health is Health.SHUT
-    line = rf"^qm-remote: warning: login relay={NAME}:{mx.port} ip=127.0.0.1 name=ann why=.* said=535_5.7.8_no$"
+    line = rf"^qm-remote: warning: login server={NAME}:{mx.port} ip=127.0.0.1 name=ann why=.* said=535_5.7.8_no$"
     assert len(re.findall(line, log, re.MULTILINE)) == 1
 
 
