@@ -210,7 +210,7 @@ class Controls:
             detail = f"{self._path(name)}: writable by everybody; chmod o-w"
             raise BadControl("a control file is not safe", detail=detail)
         if TABLE[name].secret and mode & 0o077:
-            detail = f"{self._path(name)}: others can read passwords in it; chmod 0600"
+            detail = f"{self._path(name)}: others can read it; chmod 0600"
             raise BadControl("a control file is not safe", detail=detail)
         if len(data) > SIZE_MAX:
             raise BadControl("cannot read a control file", detail=f"{self._path(name)}: larger than {SIZE_MAX} bytes")

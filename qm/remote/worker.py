@@ -212,11 +212,11 @@ class Worker:
 
     def _gives_up(self, peer: Peer, login: Login | None, error: NotLoggedIn) -> bool:
         """Whether the relay has refused our login, and not only now: its other addresses are not to be asked."""
-        relay = f"{_word(self._destination.host)}:{self._destination.port}"
+        server = f"{_word(self._destination.host)}:{self._destination.port}"
         name = _word(login.name if login else b"")
         said = _word(error.reply.one_line()) if error.reply else "-"
         ip, why = _word(peer.address), _word(str(error).encode())
-        log.warning(NAME, f"login relay={relay} ip={ip} name={name} why={why} said={said}")
+        log.warning(NAME, f"login server={server} ip={ip} name={name} why={why} said={said}")
         return error.refused
 
     # Protection

@@ -15,7 +15,7 @@ from typing import Final
 
 from qm.disk.control import BadControl, Controls
 from qm.errors import Temporary
-from qm.unix import fds, log
+from qm.unix import confine, fds, log
 from qm.unix.loop import Loop
 from qm.unix.worker import SENT, Trade, live, result
 from qm.wire import smtpauth
@@ -37,7 +37,7 @@ class _Keeper:
     """What the keeper itself does; one question is one job."""
 
     def __init__(self) -> None:
-        self._controls: Controls | None = None
+        confine.gain_nothing()
         self._logins: Mapping[Relay, Login] = {}
 
     def __call__(self, record: bytes, descriptors: list[int]) -> bytes:

@@ -163,7 +163,7 @@ def test_a_wrong_password_is_not_repeated(world: World) -> None:
             outcome, log = world.outcome()
             assert mx.sessions() == 1
     assert outcome.health is Health.SHUT
-    line = rf"^qm-remote: warning: login relay={NAME}:{mx.port} ip=127.0.0.1 name=ann why=.* said=535_5.7.8_no$"
+    line = rf"^qm-remote: warning: login server={NAME}:{mx.port} ip=127.0.0.1 name=ann why=.* said=535_5.7.8_no$"
     assert len(re.findall(line, log, re.MULTILINE)) == 1
 
 
@@ -206,9 +206,8 @@ def test_who_has_the_passwords(make_suite: Make, tmp_path: Path) -> None:
     """The file is root's; its keeper, which is root, reads it; a worker has the login that it needs, and no other."""
     suite = make_suite()
     with ScriptedMx(tmp_path, {"DATA": ["!hang"], "EHLO": [offer("PLAIN")], "AUTH": [WELCOME]}) as mx:
-        path = suite.home / "control/smtpauth"
-        path.write_text(f"127.0.0.1:{mx.port}:plain ann {SECRET}\nelsewhere.test:25:plain ann another secret\n")
-        path.chmod(0o600)
+        lines = f"127.0.0.1:{mx.port}:plain ann {SECRET}", "elsewhere.test:25:plain ann another secret"
+        suite.control("smtpauth", "".join(f"{line}\n" for line in lines), 0o600)
         out = Outbound(suite, {"x.test": mx.port})
         out.send("bob@x.test")
         wait_for(lambda: has(mx, "DATA"), "a delivery in its middle")
