@@ -97,7 +97,7 @@ def _folded(sentence: str) -> str:
 
 
 def _entry(control: Control) -> str:
-    readers = ", ".join(f"qm-{name}" if name != "all" else "all" for name in control.readers.split(", "))
+    readers = ", ".join(name if name in ("all", "qm") else f"qm-{name}" for name in control.readers.split(", "))
     what = {Kind.LINE: "One line", Kind.INT: "A number", Kind.LIST: "A list", Kind.TABLE: "key:value lines"}
     return (
         f".It Pa {control.name}\n"

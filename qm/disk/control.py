@@ -42,6 +42,7 @@ TABLE: Final[dict[str, Control]] = {
     c.name: c
     for c in (
         Control("me", L, None, "all", "This host's name; the default of many others."),
+        Control("acme", S, None, "qm", "Where qm cert renew gets certificates, and which; see qm(8)."),
         Control("aliasfile", L, b"/etc/aliases", "newaliases", "sendmail's alias file; its .cdb is what it becomes."),
         Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
         Control("authclear", N, 0, "smtpd", "1: passwords are taken without TLS, where logins are taken."),
@@ -126,7 +127,9 @@ TABLE: Final[dict[str, Control]] = {
         Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
         Control("timeouttls", N, 60, "remote", "How long a TLS handshake may take.", "s"),
         Control("tlspolicy", T, None, "remote", "domain:level name ...; keys as smtproutes; see qm-remote(8)."),
-        Control("tlsroots", L, None, "remote", "Certificates to trust, a file or directory, instead of the system's."),
+        Control(
+            "tlsroots", L, None, "remote, qm", "Certificates to trust, a file or directory, instead of the system's."
+        ),
         Control("virtualdomains", T, None, "send, userd", "Whose: domain:user, user@domain:user, .domain:user, :user."),
     )
 }
