@@ -44,6 +44,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "qbiff": "qm.qbiff",
     "qm": "qm.admin.main",
     "qm-inject": "qm.inject.main",
+    "qm-lmtpd": "qm.smtpd.main",
     "qm-local": "qm.local.main",
     "qm-log": "qm.logger",
     "qm-lspawn": "qm.lspawn",

@@ -163,8 +163,10 @@ def be_alone() -> None:
         raise Temporary("another qm command is changing this machine", detail=error.detail) from error
 
 
-def carry_out(plan: Iterable[Action], say: Callable[[str], None], *, dry_run: bool) -> int:
-    """Say what is left to do, and do it unless *dry_run*; how many actions that were.
+def carry_out(
+    plan: Iterable[Action], say: Callable[[str], None], *, dry_run: bool, before: Callable[[], None] = lambda: None
+) -> int:
+    """Say what is left to do, and do it, *before* each doing that, unless *dry_run*; how many actions that were.
 
     Raises OSError, QmError at the first that fails; then the plan may be carried out again.
     """
@@ -174,5 +176,6 @@ def carry_out(plan: Iterable[Action], say: Callable[[str], None], *, dry_run: bo
             say(str(action))
             count += 1
             if not dry_run:
+                before()
                 action.do()
     return count

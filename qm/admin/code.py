@@ -22,7 +22,7 @@ from hashlib import sha256
 from importlib import metadata
 from typing import Final, NamedTuple
 
-from qm.admin.action import read
+from qm.admin.action import Remove, read
 from qm.errors import Permanent, Temporary
 from qm.programs import PROGRAMS
 from qm.quickstart import environment
@@ -170,6 +170,11 @@ class RemoveCode(NamedTuple):
             shutil.rmtree(old)
         os.rename(self.lib, old)
         shutil.rmtree(old)
+
+
+def tidy(lib: str) -> Iterator[Remove]:
+    """What copies and removals that were cut short have left beside *lib*."""
+    yield from (Remove(f"{lib}.{word}", below=True) for word in ("new", "old"))
 
 
 def _copy(source: str, target: str) -> None:

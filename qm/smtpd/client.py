@@ -83,6 +83,7 @@ class Client:
             smtputf8=mail.smtputf8,
             tls=peer.secured is not None,
             authenticated=peer.login is not None,
+            lmtp=self._rules.lmtp,
         )
 
     def trace(self, transaction: Transaction) -> Trace:

@@ -1,6 +1,7 @@
-"""smtpd: receive mail by SMTP on descriptors 0 and 1.
+"""smtpd: receive mail by SMTP on descriptors 0 and 1; lmtpd: by LMTP.
 
 Usage:   qm-smtpd [hostname [checkpassword subprogram [arg ...]]]
+         qm-lmtpd
 Reads:   fd 0 (peer), control/{me,authclear,badmailfrom,databytes,defaultdomain,defaulthost,hideclient,idhost,
          localiphost,maxcommands,maxerrors,maxhops,maxline,maxrecipients,plusdomain,rcpthosts,smtpgreeting,timeoutdata,
          timeoutsmtpd,timeouttls}, control/morercpthosts.cdb
@@ -11,9 +12,12 @@ Asks:    queue, once per message; userd, once per recipient, login and address o
          STARTTLS; a checkpassword that is not ours, if one is named
 As:      qmaild; needs no file that it can write
 Exits:   0 talked to the end; 111 peer gone, bad controls or a bug of ours
-See:     qm-smtpd(8), RFC 5321, docs/SECURITY.md
+See:     qm-smtpd(8), RFC 5321, RFC 2033, docs/SECURITY.md
+
+One program, but for the words of the protocol: what LMTP answers for each recipient is that the queue has it.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -40,7 +44,6 @@ from qm.unix.userclient import UserClient
 from qm.wire import qualify
 from qm.wire.smtpreply import Reply
 
-_NAME: Final = b"qm-smtpd"
 _REFUSE_S: Final = 10.0  # to say that we cannot serve
 _UNAVAILABLE: Final = Reply(421, b"4.3.0", b"out of order, please try again later")
 
@@ -50,6 +53,10 @@ class Smtpd:
 
     def __init__(self, argv: Argv, env: Env) -> None:
         """Raises Usage."""
+        self._name = os.path.basename(argv[0])
+        self._lmtp = self._name == b"qm-lmtpd"
+        if self._lmtp and len(argv) != 1:
+            raise Usage("usage: qm-lmtpd")
         if len(argv) == 3:
             raise Usage("usage: qm-smtpd [hostname [checkpassword subprogram [arg ...]]]")
         users = UserClient()
@@ -64,7 +71,7 @@ class Smtpd:
         try:
             self._refresh()
         except Temporary as error:  # peers are told to come again until it is mended; no restart is needed
-            log.warning(_NAME, f"refusing mail: {error}")
+            log.warning(self._name, f"refusing mail: {error}")
 
     def _refresh(self) -> Rules:
         """The rules of now, or after a change that we cannot follow the last good ones.
@@ -75,14 +82,14 @@ class Smtpd:
             self._controls = Controls(CONTROLS)
             changed = True
         else:
-            changed = self._controls.refresh(lambda text: log.warning(_NAME, text))
+            changed = self._controls.refresh(lambda text: log.warning(self._name, text))
         if changed or self._rules is None:
             try:
-                self._rules = rules(self._controls, self._host)
+                self._rules = rules(self._controls, self._host, lmtp=self._lmtp)
             except Temporary as error:
                 if self._rules is None:
                     raise
-                log.warning(_NAME, f"{error.detail}; keeping the last good value")
+                log.warning(self._name, f"{error.detail}; keeping the last good value")
         return self._rules
 
     def _in_more(self, key: bytes) -> bool:
@@ -101,7 +108,7 @@ class Smtpd:
             whom = peer(env, auth=bool(self._host))
             means = self._means(now, whom)
         except Temporary as error:
-            log.fatal(_NAME, str(error))
+            log.fatal(self._name, str(error))
             with suppress(Gone):
                 Channel(0, 1, _REFUSE_S).write(_UNAVAILABLE.encode())
             return errors.TEMPORARY

@@ -86,6 +86,12 @@ _OF_REMOTE: Final[tuple[_Shape, ...]] = (
             r" session=(?P<session>\S+) result=(?P<result>\S+)"
         ),
     ),
+    (
+        "login",
+        re.compile(
+            r"login server=(?P<server>\S+) ip=(?P<ip>\S+) name=(?P<name>\S*) why=(?P<why>\S+) said=(?P<said>\S+)"
+        ),
+    ),
 )  # fmt: skip
 _SHAPES: Final[Mapping[str, tuple[_Shape, ...]]] = {
     "qm-remote": _OF_REMOTE,

@@ -29,6 +29,12 @@ def _tree(machine: Machine) -> dict[str, object]:
     return {name: found[name][:4] for name in found if not any(word in name for word in DRIFTS)}
 
 
+def _assert_named(machine: Machine, command: str) -> None:
+    """check-install does not take what is half done for whole."""
+    done = machine.qm("check-install")
+    assert (done.returncode, f"qm {command} has not come to its end; run it again" in done.stdout) == (1, True)
+
+
 def _killed(machine: Machine, calls: str, count: int) -> bool:
     """Whether an install ended by a kill before call *count* of *calls*."""
     strace = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}"]
@@ -44,6 +50,7 @@ def test_killed_again_and_again(machine: Machine) -> None:
     assert _killed(machine, COPY, 300)
     while _killed(machine, CHANGES, STRIDE + kills):
         kills += 1
+        _assert_named(machine, "install")
         if (machine.home / "rc").exists():
             assert machine.run(machine.home / "rc", "status").returncode in (3, 111)
         assert kills < 40
@@ -68,6 +75,8 @@ def test_a_full_disk(machine: Machine) -> None:
         assert done.returncode == 111, done.stdout
         assert "No space left on device" in done.stdout
         assert "Traceback" not in done.stdout
+        if (machine.home / "control").exists():
+            _assert_named(machine, "install")
     machine.succeed("mount", "-o", "remount,size=500m", machine.home)
     machine.install()
     assert machine.qm("check-install").returncode == 0
@@ -83,16 +92,27 @@ def test_one_at_a_time(machine: Machine, words: tuple[str, ...]) -> None:
 
 
 def test_uninstall_is_killed(machine: Machine) -> None:
-    """One that is killed is finished by the next; what is left when its own program has gone, install removes."""
+    """One that is killed is finished by the next, when its own program has gone by a checkout's, or made good again."""
     machine.install("--skel")
-    calls = "unlink,unlinkat,rmdir,rename"
-    for count in (1, 30, 300):
-        kill = ["-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={count}"]
-        done = machine.run("strace", "-qq", "-o", "/dev/null", *kill, machine.home / "lib/bin/qm", "uninstall")
-        assert done.returncode in (-9, 137), done.stdout
-    assert not (machine.home / "lib").exists(), "all or nothing of the programs is there"
-    assert (machine.home / "lib.old").exists()
+    _kill_uninstall(machine)
     machine.install("--skel")
     assert not (machine.home / "lib.old").exists()
     assert machine.qm("check-install").returncode == 0
     assert "nothing was left to do" in machine.install("--skel")
+    _kill_uninstall(machine)
+    assert "lib.old and all below it" in machine.succeed(BIN / "qm", "uninstall", "--home", machine.home)
+    assert not [path.name for path in machine.home.iterdir() if path.name.startswith(("lib", "unfinished"))]
+    assert machine.run(BIN / "qm", "uninstall", "--home", machine.home).returncode == 100
+    assert f"{machine.home}/rc: missing; qm install" in machine.qm("check-install").stdout
+
+
+def _kill_uninstall(machine: Machine) -> None:
+    """In the midst of the removal of its programs."""
+    calls = "unlink,unlinkat,rmdir,rename"
+    for count in (4, 40, 300):
+        kill = ["-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={count}"]
+        done = machine.run("strace", "-qq", "-o", "/dev/null", *kill, machine.home / "lib/bin/qm", "uninstall")
+        assert done.returncode in (-9, 137), done.stdout
+        _assert_named(machine, "uninstall")
+    assert not (machine.home / "lib").exists(), "all or nothing of the programs is there"
+    assert (machine.home / "lib.old").exists()

@@ -43,6 +43,7 @@ def _kind(process: Process, by_pid: dict[int, Process]) -> tuple[str, int]:
 @pytest.fixture
 def busy(suite: Suite) -> Iterator[Suite]:
     """A suite whose every kind of worker is there."""
+    suite.control("smtpauth", "relay.example ann secret\n", 0o600)  # after the start: without its keeper
     suite.send("ann@test.example", MESSAGE)
     suite.queue(MESSAGE, b"Fann@test.example\0Tnobody@test.example\0Tann@[127.0.0.1]\0\0")
     suite.wait_for_mail(2)

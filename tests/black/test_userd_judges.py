@@ -30,7 +30,7 @@ exec("yes") if $name eq "chatter";
 if ($name eq "daemon") { if (fork()) { exit 0 } exec("sleep", "1000") }
 exit 0 if $name eq "silent";
 ($ENV{USER}, $ENV{HOME}, $ENV{SHELL}) = ("virtual", "/home/virtual", "/bin/false");
-$ENV{USER} = "ann" if $name eq "";
+$ENV{USER} = "ann" if $password eq "a.signed.token" and $name ne "bob";
 if ($> == 0 and $name ne "root") { $( = $) = "%d %d"; POSIX::setuid(%d) }
 exec @ARGV;
 exit 111;

@@ -58,6 +58,7 @@ class Busy:
         self.suite.add_user("joe", "secret")
         self.suite.add_user("fay", "secret")
         self.suite.control("smtproutes", f":127.0.0.1:{self._mx.port}\n")
+        self.suite.control("smtpauth", f"127.0.0.1:{self._mx.port}:plain ann secret\n", 0o600)
         hold = self.suite.home / "home/joe/hold"
         os.mkfifo(hold)
         os.chown(hold, hold.parent.stat().st_uid, -1)

@@ -20,6 +20,7 @@ _WORKERS: Final = {
     "qm-tlsd: speaks TLS": "qm-tlsd's worker",
     "qm-local: delivers": "qm-local",
     "qm-remote: sends": "qm-remote",
+    "qm-rspawn: keeps logins": "qm-rspawn's keeper",
     "qm-popup: talks to clients": "qm-popup's speaker",
 }
 _ID: Final = re.compile(r"/[0-9a-z]{18}[a-z]?(?=$|/)")
@@ -88,7 +89,7 @@ class Scene:
         if target.startswith("socket:"):
             return self._socket(target[8:-1])
         if target.startswith(("/memfd:", "pipe:")):
-            return "a message" if "memfd" in target else "a pipe"
+            return "a login" if "memfd:login" in target else "a message" if "memfd" in target else "a pipe"
         path = _ID.sub("/ID", target.removeprefix(f"{self._home}/").removesuffix(" (deleted)"))
         return {self._home: "the home", "stdout": "the starter's output"}.get(path, path)
 

@@ -13,7 +13,7 @@ from qm.unix.queueclient import Accepted, Trace
 from qm.wire.envelope import Envelope
 from qm.wire.qualify import Hosts, host_tokens
 from qm.wire.secured import Secured
-from qm.wire.smtp import Limits
+from qm.wire.smtplimits import Limits
 from qm.wire.userquery import (
     AskLogin,
     AskScram,
