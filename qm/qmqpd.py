@@ -2,7 +2,7 @@
 
 Usage:   qm-qmqpd
 Reads:   fd 0 (peer), control/me
-Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO
+Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, QMAILQUEUE
 Writes:  fd 1 (peer), fd 2 (log)
 Asks:    queue, once for the message
 As:      qmaild; needs no file that it can write
@@ -16,10 +16,9 @@ from contextlib import suppress
 from typing import Final
 
 from qm.disk.control import Controls
-from qm.unix import handover, privs
+from qm.unix import entrance, handover, privs
 from qm.unix.channel import Channel, Gone
 from qm.unix.program import Argv, Env, Usage, program
-from qm.unix.queueclient import QueueClient
 from qm.wire.envelope import ADDRESS_MAX, ENVELOPE_MAX, RECIPIENTS_MAX, Envelope, Recipient
 from qm.wire.netstring import encode
 from qm.wire.record import Malformed
@@ -30,9 +29,10 @@ _TOO_MANY: Final = b"Dsorry, too many recipients (#5.5.3)"
 class _Session:
     """One message."""
 
-    def __init__(self, peer: handover.Peer) -> None:
+    def __init__(self, peer: handover.Peer, queue: entrance.Queue) -> None:
         self._peer = peer
         self._input = peer.input
+        self._queue = queue
 
     def run(self) -> None:
         """Raises Malformed, Gone."""
@@ -43,7 +43,7 @@ class _Session:
         """Take the message; raises Malformed, Gone."""
         length = self._input.length()
         start = self._input.taken
-        with QueueClient() as queue:
+        with self._queue as queue:
             submission = queue.begin(self._peer.trace())
             trouble = handover.pass_on(self._input.pieces(self._input.length()), submission)
             self._input.end()
@@ -82,7 +82,7 @@ def main(argv: Argv, env: Env) -> int:
     channel = Channel(0, 1, handover.WAIT_S)
     try:
         peer = handover.Peer(channel, env, Controls(("me",)).me(), b"QMQP")
-        return peer.talk(_Session(peer).run)
+        return peer.talk(_Session(peer, entrance.queue(env)).run)
     finally:
         with suppress(Gone):
             channel.hang_up()

@@ -2,7 +2,8 @@
 
 Usage:   qm-qmtpd
 Reads:   fd 0 (peer), control/{me,databytes,rcpthosts}, control/morercpthosts.cdb
-Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, RELAYCLIENT, DATABYTES, NOUSERCHECK
+Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, RELAYCLIENT, DATABYTES, NOUSERCHECK,
+         QMAILQUEUE
 Writes:  fd 1 (peer), fd 2 (log)
 Asks:    queue, once per message; userd, once per recipient
 As:      qmaild; needs no file that it can write
@@ -16,10 +17,10 @@ from typing import Final, NamedTuple
 from qm.disk.cdb import Cdb
 from qm.disk.control import Controls
 from qm.errors import QmError
-from qm.unix import confine, handover, privs
+from qm.unix import confine, entrance, handover, privs
 from qm.unix.channel import Channel, Gone
+from qm.unix.entrance import Submission
 from qm.unix.program import Argv, Env, Usage, program
-from qm.unix.queueclient import QueueClient, Submission
 from qm.unix.userclient import UserClient
 from qm.wire import address
 from qm.wire.envelope import ADDRESS_MAX, RECIPIENTS_MAX, Envelope, Recipient
@@ -64,14 +65,15 @@ def _rules(env: Env) -> Rules:
 class _Session:
     """Messages, one after another."""
 
-    def __init__(self, peer: handover.Peer, rules: Rules) -> None:
+    def __init__(self, peer: handover.Peer, rules: Rules, queue: entrance.Queue) -> None:
         self._peer = peer
         self._input = peer.input
         self._rules = rules
+        self._queue = queue
 
     def run(self) -> None:
         """Raises Malformed, Gone."""
-        with QueueClient() as queue:
+        with self._queue as queue:
             while not self._input.over():
                 submission = queue.begin(self._peer.trace())
                 try:
@@ -140,7 +142,7 @@ def main(argv: Argv, env: Env) -> int:
     channel = Channel(0, 1, handover.WAIT_S)
     try:
         peer = handover.Peer(channel, env, Controls(("me",)).me(), b"QMTP")
-        return peer.talk(_Session(peer, _rules(env)).run)
+        return peer.talk(_Session(peer, _rules(env), entrance.queue(env)).run)
     finally:
         with suppress(Gone):
             channel.hang_up()

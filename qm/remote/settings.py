@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from qm.disk.control import BadControl, Controls
 from qm.remote import policy
 from qm.remote.resolver import Server, server
-from qm.remote.session import Timeouts
+from qm.remote.talk import Timeouts
 from qm.unix import tlscontext
 from qm.wire import serveraddress, smtproute, tlspolicy
 from qm.wire.smtpclient import Step
@@ -22,6 +22,8 @@ _PHASES: Final = {
     Step.GREETING: "timeoutgreeting",
     Step.EHLO: "timeouthelo",
     Step.HELO: "timeouthelo",
+    Step.LHLO: "timeouthelo",
+    Step.AUTH: "timeouthelo",
     Step.STARTTLS: "timeouthelo",
     Step.RSET: "timeoutmail",
     Step.MAIL: "timeoutmail",
@@ -41,7 +43,7 @@ CONTROLS: Final = (
     "notipme",
     "remoteaddresses",
     "remotemessages",
-    "smtproutes",
+    *smtproute.CONTROLS,
     "stsport",
     "timeoutconnect",
     "timeoutdatasend",
@@ -56,7 +58,7 @@ CONTROLS: Final = (
 
 class Settings(NamedTuple):
     helohost: bytes
-    smtproutes: Mapping[bytes, bytes]
+    routes: smtproute.Routes
     ehloignore: Mapping[bytes, bytes]
     ipfamily: Mapping[bytes, bytes]
     moreipme: tuple[policy.Network, ...]
@@ -150,11 +152,10 @@ def _timeouts(controls: Controls) -> Timeouts:
 
 def settings(controls: Controls) -> Settings:
     """What the control files say; raises BadControl for what makes no sense."""
-    smtproute.check(controls.table("smtproutes"))
     tlspolicy.check(controls.table("tlspolicy"))
     return Settings(
         _helohost(controls.line("helohost")),
-        controls.table("smtproutes"),
+        smtproute.routes(controls),
         controls.table("ehloignore"),
         _families(controls),
         _networks(controls, "moreipme"),

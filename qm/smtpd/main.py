@@ -5,7 +5,7 @@ Reads:   fd 0 (peer), control/{me,authclear,badmailfrom,databytes,defaultdomain,
          localiphost,maxcommands,maxerrors,maxhops,maxline,maxrecipients,plusdomain,rcpthosts,smtpgreeting,timeoutdata,
          timeoutsmtpd,timeouttls}, control/morercpthosts.cdb
 Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, RELAYCLIENT, DATABYTES, NOUSERCHECK, SUBMISSION,
-         FORCETLS, SSL_PROTOCOL, SSL_CIPHER, SSL_TLS_SNI, SSL_CLIENT_S_DN, TLSBINDINGS (of qm-tls)
+         FORCETLS, QMAILQUEUE, SSL_PROTOCOL, SSL_CIPHER, SSL_TLS_SNI, SSL_CLIENT_S_DN, TLSBINDINGS (of qm-tls)
 Writes:  fd 1 (peer), fd 2 (log)
 Asks:    queue, once per message; userd, once per recipient, login and address of a submitted message; tlsd, once per
          STARTTLS; a checkpassword that is not ours, if one is named
@@ -31,7 +31,8 @@ from qm.smtpd.rules import CONTROLS, Peer, Rules, peer, rules
 from qm.smtpd.session import Session
 from qm.smtpd.starttls import Tlsd
 from qm.smtpd.submission import Submission
-from qm.unix import chain, confine, log, privs
+from qm.smtpd.transaction import Queue
+from qm.unix import chain, confine, entrance, log, privs
 from qm.unix.channel import Channel, Gone
 from qm.unix.program import Argv, Env, Usage, program
 from qm.unix.queueclient import QueueClient
@@ -55,7 +56,7 @@ class Smtpd:
         self._host = argv[1] if argv[2:] else b""  # of AUTH; empty: there is none without SUBMISSION
         self._store: Store = Checkpassword(argv[2:], env) if argv[2:] and not chain.is_ours(argv[2]) else users
         self._more = Cdb("control/morercpthosts.cdb")
-        self._queue = QueueClient()
+        self._queue: Queue = QueueClient()
         self._users = Known(users)
         self._tls = Tlsd()
         self._controls: Controls | None = None
@@ -105,7 +106,8 @@ class Smtpd:
                 Channel(0, 1, _REFUSE_S).write(_UNAVAILABLE.encode())
             return errors.TEMPORARY
         channel = Channel(0, 1, now.command_s)
-        return Session(channel, now, whom, self._in_more, self._queue, self._users, means=means).run()
+        queue = entrance.queue(env) if entrance.is_foreign(env) else self._queue  # kept for all sessions
+        return Session(channel, now, whom, self._in_more, queue, self._users, means=means).run()
 
     def _means(self, rules: Rules, peer: Peer) -> Means:
         """Raises Temporary."""

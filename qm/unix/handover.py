@@ -11,7 +11,8 @@ from qm import errors
 from qm.errors import Permanent, QmError
 from qm.unix import log
 from qm.unix.channel import Channel, Gone, TimedOut
-from qm.unix.queueclient import Submission, Trace
+from qm.unix.entrance import Submission
+from qm.unix.queueclient import Trace
 from qm.wire import trace
 from qm.wire.envelope import Envelope
 from qm.wire.netstring import Netstrings
