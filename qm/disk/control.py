@@ -33,6 +33,7 @@ class Control(NamedTuple):
     readers: str  # the programs that read it
     text: str  # one line for the manual
     unit: str = ""
+    secret: bool = False  # for its owner alone to read, and shown to nobody
 
 
 ME: Final = b"\0me"  # as a default: what control/me says
@@ -75,6 +76,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("hideclient", N, 0, "smtpd", "1: a submitted message does not tell where its author was."),
         Control("idhost", L, ME, "inject, smtpd", "Host in the Message-IDs that we make."),
         Control("ipfamily", T, None, "remote", "4, 6, 46 or 64: IP versions and their order; keys as smtproutes."),
+        Control("lmtproutes", T, None, "send, rspawn, remote", "LMTP: host:/socket, host:server:port; as smtproutes."),
         Control("localiphost", L, ME, "smtpd", "Host for recipients at our own address in brackets."),
         Control("locals", S, ME, "send, userd", "Domains whose mail is delivered here."),
         Control("limitdomains", N, 500, "userd", "Domains that a login may write to in an hour; 0: all.", "domains"),
@@ -104,6 +106,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("remoteidle", N, 5, "rspawn", "How long a session is kept for the next message.", "s"),
         Control("remotemessages", N, 100, "remote", "Messages in one session.", "messages"),
         Control("roles", T, None, "all", "Users of the programs: name:uid:gid."),
+        Control("smtpauth", S, None, "rspawn", "Logins at relays: relay:port name password; mode 0600.", secret=True),
         Control("smtpgreeting", L, ME, "smtpd", "What the SMTP greeting says, this host's name first."),
         Control("smtproutes", T, None, "send, rspawn, remote", "Relays: host:relay:port; .domain, empty; none: MX."),
         Control("stsport", N, 443, "remote", "Port of the servers of MTA-STS policies; 0: no MTA-STS."),
@@ -203,6 +206,9 @@ class Controls:
             raise BadControl("cannot read a control file", detail=f"{self._path(name)}: {error.strerror}") from error
         if mode & 0o002:
             detail = f"{self._path(name)}: writable by everybody; chmod o-w"
+            raise BadControl("a control file is not safe", detail=detail)
+        if TABLE[name].secret and mode & 0o077:
+            detail = f"{self._path(name)}: others can read passwords in it; chmod 0600"
             raise BadControl("a control file is not safe", detail=detail)
         if len(data) > SIZE_MAX:
             raise BadControl("cannot read a control file", detail=f"{self._path(name)}: larger than {SIZE_MAX} bytes")

@@ -53,6 +53,7 @@ PLACES: Final = (
     Place("tcp.*", F, USE, R, 0o644, "rules for tcpserver"),
     Place("control", D, INSTALL, R, 0o755, "control files"),
     Place("control/*", F, USE, R, 0o644, "a control file"),
+    Place("control/smtpauth", F, USE, R, 0o600, "logins at relays, with their passwords"),
     Place("control/servercert.pem", F, USE, R, 0o600, "the certificate, and its key"),
     Place("control/servercerts", D, USE, R, 0o755, "certificates by name"),
     Place("control/servercerts/*", F, USE, R, 0o600, "a certificate for a name, and its key"),

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from qm.disk.control import BadControl, Controls
 from qm.remote import policy
 from qm.remote.resolver import Server, server
-from qm.remote.session import Timeouts
+from qm.remote.talk import Timeouts
 from qm.wire import serveraddress, smtproute, tlspolicy
 from qm.wire.smtpclient import Step
 
@@ -21,6 +21,8 @@ _PHASES: Final = {
     Step.GREETING: "timeoutgreeting",
     Step.EHLO: "timeouthelo",
     Step.HELO: "timeouthelo",
+    Step.LHLO: "timeouthelo",
+    Step.AUTH: "timeouthelo",
     Step.STARTTLS: "timeouthelo",
     Step.RSET: "timeoutmail",
     Step.MAIL: "timeoutmail",
@@ -40,7 +42,7 @@ CONTROLS: Final = (
     "notipme",
     "remoteaddresses",
     "remotemessages",
-    "smtproutes",
+    *smtproute.CONTROLS,
     "stsport",
     "timeoutconnect",
     "timeoutdatasend",
@@ -55,7 +57,7 @@ CONTROLS: Final = (
 
 class Settings(NamedTuple):
     helohost: bytes
-    smtproutes: Mapping[bytes, bytes]
+    routes: smtproute.Routes
     ehloignore: Mapping[bytes, bytes]
     ipfamily: Mapping[bytes, bytes]
     moreipme: tuple[policy.Network, ...]
@@ -154,11 +156,10 @@ def _roots(path: bytes) -> str:
 
 def settings(controls: Controls) -> Settings:
     """What the control files say; raises BadControl for what makes no sense."""
-    smtproute.check(controls.table("smtproutes"))
     tlspolicy.check(controls.table("tlspolicy"))
     return Settings(
         _helohost(controls.line("helohost")),
-        controls.table("smtproutes"),
+        smtproute.routes(controls),
         controls.table("ehloignore"),
         _families(controls),
         _networks(controls, "moreipme"),

@@ -3,13 +3,15 @@
 No key of ours is in it: a client has none.  TLS 1.2 and newer (RFC 8996, RFC 9325 3.1.1).
 """
 
+import hashlib
 import socket
 import ssl
 import time
 from functools import cache
 from typing import Final
 
-from qm.wire import certname
+from qm.wire import certificate, certname
+from qm.wire.saslclient import BINDING
 from qm.wire.tlspolicy import Demand, Level, Trouble
 
 SEND_MAX: Final = 16384  # bytes of a TLS record; RFC 8446 5.1
@@ -156,6 +158,16 @@ def facts(secured: Socket) -> bytes:
     """Version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``."""
     cipher = secured.cipher()
     return f"{secured.version()} {cipher[0] if cipher else 'unknown'}".encode("ascii", "replace")
+
+
+def bindings(secured: Socket) -> dict[bytes, bytes]:
+    """The channel bindings that Python can give (RFC 5929 4), by their type."""
+    der = secured.getpeercert(binary_form=True)
+    try:
+        name = certificate.read(der).hash if der else ""
+    except certificate.NotCertificate:
+        name = ""
+    return {BINDING: hashlib.new(name, der).digest()} if der and name else {}
 
 
 def send(secured: Socket, data: bytes, timeout_s: float) -> None:

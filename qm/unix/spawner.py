@@ -61,8 +61,8 @@ class Pool(Generic[K]):
     *enter* runs once in each fresh worker with its key: it drops privileges and returns the function that does jobs;
     that function gets a record and a list of descriptors, and returns the report.  What it leaves in the list is closed
     for it.  *keep* are descriptors that workers need; all others are closed in them, but 2; 0 and 1 are /dev/null.
-    *rekey*: workers of all keys have the same rights, so at the limit one serves another key instead of making room for
-    a fresh one.
+    *rekey*: workers of all keys have the same rights, so at the limit one whose key it says so of serves another key
+    instead of making room for a fresh one.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Pool(Generic[K]):
         *,
         keep: Callable[[], Iterable[int]] = tuple,
         on_exit: Callable[[int, int], None] | None = None,
-        rekey: bool = False,
+        rekey: Callable[[K], bool] = lambda key: False,
     ) -> None:
         self._loop = loop
         self._trade = trade
@@ -142,9 +142,8 @@ class Pool(Generic[K]):
 
     def _rekeyed(self, key: K) -> _Worker[K] | None:
         """A worker that served another key until now, where that is allowed and no more may be forked."""
-        if not self._rekey or len(self._workers) < self.limits.workers:
+        if len(self._workers) < self.limits.workers or not self._rekey((worker := self._longest_idle()).key):
             return None
-        worker = self._longest_idle()
         self._not_idle(worker)
         self._uncount(worker.key)
         worker.key = key

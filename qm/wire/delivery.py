@@ -50,6 +50,7 @@ class Health(Enum):
     UNKNOWN = b""  # nothing: our own trouble, or a domain that does not exist
     UP = b"up"  # a server talked with us to the end of the transaction, whatever it said about the mail
     BUSY = b"busy"  # it did not serve us: 4xx greeting, 421, session lost, DNS failure: fewer deliveries at once
+    SHUT = b"shut"  # it refuses us, whatever the mail is: to be left alone at once
     DEAD = b"dead"  # not one of its addresses could be connected to: worth remembering
 
 

@@ -22,8 +22,8 @@ default_privs = nobody
 
 
 class Postfix:
-    def __init__(self, home: Path, more: str) -> None:
-        """*more* are lines for main.cf."""
+    def __init__(self, home: Path, more: str, services: str = "") -> None:
+        """*more* are lines for main.cf, *services* for master.cf."""
         self.home = home
         self.config = home / "config"
         self.queue = home / "queue"
@@ -32,7 +32,7 @@ class Postfix:
             folder.chmod(0o755)
         shutil.chown(home / "data", "postfix", "postfix")
         (self.config / "main.cf").write_text(_MAIN_CF.format(home=home) + more)
-        (self.config / "master.cf").write_text(_master_cf())
+        (self.config / "master.cf").write_text(_master_cf() + services)
         for name in ("dynamicmaps.cf", "postfix-files"):
             if Path("/etc/postfix", name).exists():
                 shutil.copy(Path("/etc/postfix", name), self.config)
@@ -52,6 +52,9 @@ class Postfix:
     def send(self, message: bytes, *words: str) -> None:
         """By its sendmail, with these words of its command line."""
         self.run("sendmail", "-C", str(self.config), *words, input=message)
+
+    def log(self) -> str:
+        return (self.home / "maillog").read_text()
 
     def deferred(self) -> list[Path]:
         return sorted(path for path in (self.queue / "deferred").rglob("*") if path.is_file())
