@@ -153,10 +153,14 @@ class Webroot:
             raise Permanent("cannot use the webroot", detail=f"{folder}: {error.filename}: {error.strerror}") from error
 
     def _enter(self, name: str) -> None:
+        made = False
         with suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=self._folder)
+            made = True
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         inner = os.open(name, flags, dir_fd=self._folder)
+        if made:
+            os.fchmod(inner, 0o755)  # another user's web server passes through, whatever our umask is
         os.close(self._folder)
         self._folder = inner
 

@@ -6,6 +6,7 @@ It has its parent's descriptor 2, no other, and a limit of memory.  It is starte
 import logging
 import os
 import resource
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -54,7 +55,7 @@ class Helper:
     def close(self) -> None:
         """End it; it has nothing that is worth waiting for."""
         self.channel.close()
-        os.kill(self._pid, 9)
+        os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
 
 
@@ -62,6 +63,7 @@ def _live(who: privs.Ids, serve: Callable[[socket.socket], None], channel: socke
     """In the child."""
     code = TEMPORARY
     try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's, which goes to our parent too: that ends us
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0)
         os.dup2(null, 1)
@@ -72,6 +74,8 @@ def _live(who: privs.Ids, serve: Callable[[socket.socket], None], channel: socke
         logging.disable()  # libraries would show what strangers have said
         serve(channel)
         code = OK
+    except ConnectionError:
+        pass  # our parent has gone
     except QmError as error:
         log.fatal(NAME, str(error))
     except BaseException as error:  # a forked child must never run on in its parent's frames

@@ -1,5 +1,6 @@
 """The listener that answers HTTP-01 challenges: what strangers say to it, and how."""
 
+import os
 import socket
 import urllib.request
 from collections.abc import Iterator
@@ -84,6 +85,32 @@ def test_a_port_that_is_taken(served: Served) -> None:
     """It is a temporary failure that tells of the other way."""
     with pytest.raises(Temporary, match="use its --webroot"):
         Listener("127.0.0.1", served.port)
+
+
+def test_every_address() -> None:
+    """Without an address it listens for IPv4 and IPv6."""
+    port = free_port()
+    listener = Listener("", port)
+    listener.put(b"tok-en", ANSWER)
+    for host in ("127.0.0.1", "[::1]"):
+        with urllib.request.urlopen(f"http://{host}:{port}/.well-known/acme-challenge/tok-en") as reply:
+            assert reply.read() == ANSWER
+    listener.close()
+
+
+def test_webroot_is_for_another_user(tmp_path: Path) -> None:
+    """What is made there can be read by a web server's user, under any umask."""
+    before = os.umask(0o077)
+    try:
+        root = Webroot(str(tmp_path))
+        root.put(b"tok-en", ANSWER)
+    finally:
+        os.umask(before)
+    made = list(tmp_path.rglob("*"))
+    assert {path.name: path.stat().st_mode & 0o777 for path in made} == {
+        ".well-known": 0o755, "acme-challenge": 0o755, "tok-en": 0o644,
+    }  # fmt: skip
+    root.close()
 
 
 def test_webroot_follows_no_link(tmp_path: Path) -> None:

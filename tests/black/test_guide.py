@@ -195,7 +195,7 @@ def test_another_logger(place: Place) -> None:
     other = machine.folder / "other"
     machine.succeed(place.home / "bin/qm", "install", DOMAIN, "--home", other)
     script = machine.folder / "mylogger"
-    script.write_text("#!/bin/sh\nid -un >log/$1\nexec cat >>log/$1\n")
+    script.write_text('#!/bin/sh\nid -un >log/$1\nexec cat >>log/$1\n')
     script.chmod(0o755)
     line = f"env - QMHOME={other} PATH={place.home}/bin:/usr/bin:/bin qm-start ./Maildir/ {script} said"
     running = machine.begin(line)
@@ -261,7 +261,7 @@ def test_their_rules_are_ours(place: Place, type: Type) -> None:
 def test_ours_runs_their_rblsmtpd(place: Place, type: Type) -> None:
     """rblsmtpd between tcpserver and smtpd refuses a peer for whom our rules set RBLSMTPD, and lets others through."""
     machine = place.machine
-    machine.sh('printf \'%s:allow,RBLSMTPD="-go away"\\n:allow,RBLSMTPD=""\\n\' ' + OTHER + " >rbl")
+    machine.sh("printf '%s:allow,RBLSMTPD=\"-go away\"\\n:allow,RBLSMTPD=\"\"\\n' " + OTHER + " >rbl")
     machine.sh("tcprules rbl.cdb rbl.tmp < rbl")
     smtpd = type("tcpserver -H -R -x rbl.cdb -u qmaild -g qmaild 0 0 rblsmtpd -r list.invalid qm-smtpd")
     assert place.send(f"ann@{DOMAIN}", port=smtpd.port)[0] == 250
@@ -280,7 +280,7 @@ def test_ours_runs_their_recordio(place: Place, type: Type) -> None:
 @pytest.mark.needs("tcpclient")
 def test_their_tcpclient_talks_to_us(place: Place) -> None:
     """Debian's tcpclient reads our greeting on descriptor 6, and writes on 7."""
-    talk = 'read line <&6; echo "$line"; printf \'QUIT\\r\\n\' >&7; read line <&6; echo "$line"'
+    talk = "read line <&6; echo \"$line\"; printf 'QUIT\\r\\n' >&7; read line <&6; echo \"$line\""
     said = place.machine.succeed("tcpclient", "-H", "-R", HOST, str(place.smtpd.port), "sh", "-c", talk).splitlines()
     assert said[0].startswith(f"220 {DOMAIN}")
     assert said[1].startswith("221 ")

@@ -1,5 +1,6 @@
 """The privileged half of popup believes its speaker one thing only: that somebody wants to log in."""
 
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
