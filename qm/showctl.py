@@ -31,6 +31,8 @@ def _values(controls: Controls, control: Control) -> list[bytes]:
     """The effective entries; raises BadControl where the default is control/me and that is missing."""
     if control.kind is Kind.INT:
         return [b"%d" % controls.number(control.name)]
+    if control.kind is Kind.LIST and control.secret:
+        return [b"an entry that is not shown"] * len(controls.lines(control.name))
     if control.kind is Kind.LIST:
         return list(controls.lines(control.name))
     if control.kind is Kind.TABLE:

@@ -38,7 +38,7 @@ OPTIONS: Final[dict[str, set[str]]] = {
     "tcpserver": {letter.decode() for letter in (*_FLAGS, *_TEXTS, *_NUMBERS)},
     "qm": {option for option in QM_OPTIONS if option.startswith("--")},
     "qm-inject": set("aAfhHnN"),
-    **{name: set("tfFbmpsiqNRV") for name in ("sendmail", "mailq")},
+    **{name: set("tfFbmpsiqvNRV") for name in ("sendmail", "mailq")},
     "qm-passwd": {f"--{word}" for word in re.findall(r"--([a-z]+)", PASSWD_USAGE)},
 }
 _FIELD: Final = re.compile(r"^([A-Z][a-z]+): +(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
