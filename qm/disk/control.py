@@ -43,6 +43,7 @@ TABLE: Final[dict[str, Control]] = {
     c.name: c
     for c in (
         Control("me", L, None, "all", "This host's name; the default of many others."),
+        Control("acme", S, None, "qm", "Where qm cert renew gets certificates, and which; see qm(8)."),
         Control("aliasfile", L, b"/etc/aliases", "newaliases", "sendmail's alias file; its .cdb is what it becomes."),
         Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
         Control("authclear", N, 0, "smtpd, popup", "1: AUTH is offered without TLS, where logins are taken."),
@@ -129,7 +130,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
         Control("tlspolicy", T, None, "remote", "domain:level name ...; keys as smtproutes; see qm-remote(8)."),
         Control(
-            "tlsroots", L, None, "remote, checkpassword-ldap, checkpassword-oauth",
+            "tlsroots", L, None, "remote, checkpassword-ldap, checkpassword-oauth, qm",
             "Certificates to trust, a file or directory, instead of the system's.",
         ),
         Control("virtualdomains", T, None, "send, userd", "Whose: domain:user, user@domain:user, .domain:user, :user."),
