@@ -60,7 +60,13 @@ def _envelope(view: View, now_s: int, lifetime_s: int) -> Iterator[str]:
     yield f"came by {_shown(envelope.protocol)}{client}, uid {envelope.uid}, pid {envelope.pid}"
     yield f"born: {_moment(view.born_s, now_s)}"
     yield f"last try after: {_moment(view.born_s + lifetime_s, now_s)}"
-    asked = [word for word, said in (("8BITMIME", envelope.eight_bit), ("SMTPUTF8", envelope.smtputf8)) if said]
+    said = {
+        "8BITMIME": envelope.eight_bit,
+        "SMTPUTF8": envelope.smtputf8,
+        "REQUIRETLS": envelope.requiretls,
+        "TLS-Required:No": envelope.tlsoptional,
+    }
+    asked = [word for word, given in said.items() if given]
     asked += [f"{key}={_shown(value)}" for key, value in (("RET", envelope.ret), ("ENVID", envelope.envid)) if value]
     if asked:
         yield f"asked for: {' '.join(asked)}"

@@ -18,7 +18,13 @@ from qm.remote.words import Peer
 from qm.wire.smtproute import Destination
 from qm.wire.tlspolicy import Demand, ladder
 
+_UNWILLING: Final = b"%b does not offer REQUIRETLS. REQUIRETLS support required."  # RFC 8689 4.2.1
+_REQUIRED: Final = b" The message requires TLS."
 SMTPS_PORT: Final = 465  # RFC 8314 7.3: TLS before the greeting
+
+
+class Unwilling(Exception):
+    """It is protected as it must be, and does not promise to protect the message on its way from there."""
 
 
 def _session(peer: Peer, destination: Destination, settings: Settings, demand: Demand) -> Session:
@@ -54,8 +60,13 @@ def reach(
         raise
 
 
-def miss(peer: Peer, error: Unreachable | Unserved | Lost | TlsFailed | Unfit) -> Miss:
-    """What is to be told of an address that did not serve."""
+Why = Unreachable | Unserved | Lost | TlsFailed | Unwilling | Unfit
+
+
+def miss(peer: Peer, error: Why, *, required: bool = False) -> Miss:
+    """What is to be told of an address that did not serve; *required*: the message must not do without TLS."""
+    if isinstance(error, Unwilling):
+        return Miss(peer, _UNWILLING, None, reached=True, status=b"5.7.30", final=True)
     if isinstance(error, Unreachable):
         return Miss(peer, str(error).encode(), None, reached=False)
     if isinstance(error, Unserved):
@@ -63,6 +74,10 @@ def miss(peer: Peer, error: Unreachable | Unserved | Lost | TlsFailed | Unfit) -
     if isinstance(error, Lost):
         return Miss(peer, b"Connected to %b but " + error.why + b".", None, reached=True)
     if isinstance(error, Unfit):
-        return Miss(peer, error.why, None, reached=True, status=b"4.7.5")
+        status = b"5.7.10" if error.final else b"4.7.5"
+        return Miss(peer, error.why, None, reached=True, status=status, final=error.final)
     why = str(error).encode("ascii", "backslashreplace").replace(b"%", b"%%")
-    return Miss(peer, b"Connected to %b but " + why + b".", None, reached=True, status=b"4.7.5")
+    saying = b"Connected to %b but " + why + b"."
+    if required and error.final:
+        return Miss(peer, saying + _REQUIRED, None, reached=True, status=b"5.7.10", final=True)
+    return Miss(peer, saying, None, reached=True, status=b"4.7.5")

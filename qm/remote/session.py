@@ -53,6 +53,7 @@ class Session:
         self._timeouts = timeouts
         self._ignored = ignored
         self._client = Client(ignored)
+        self._verified = False  # we know who it is
         self._clean = True  # no transaction is left unfinished
         self.used = 0  # transactions that were had
         self.alive = True
@@ -108,7 +109,8 @@ class Session:
         if reply.code != 220:
             if optional and self.alive:
                 return False
-            raise TlsFailed(f"it refused STARTTLS with {reply.code}", Trouble.NOT_OFFERED)
+            passing = not reply.permanent
+            raise TlsFailed(f"it refused STARTTLS with {reply.code}", Trouble.NOT_OFFERED, passing=passing)
         if self._client.unread:  # CVE-2021-33515: said in clear, it would be taken for an answer behind TLS
             self.alive = False
             raise TlsFailed("it went on in clear after STARTTLS", Trouble.FAILED)
@@ -119,6 +121,7 @@ class Session:
     def _shake_hands(self, demand: Demand, roots: str) -> None:
         facts = self._connection.protect(self.peer.name, demand, roots, self._timeouts.tls)
         self.peer = self.peer._replace(tls=b"%b, %b" % (facts, demand.source))
+        self._verified = demand.level in (Level.VERIFY, Level.DANE)
 
     def _hello(self, helohost: bytes) -> None:
         self._client.ehlo(helohost)
@@ -128,6 +131,11 @@ class Session:
             reply = self._answer().reply
         if not reply.ok:
             raise Unserved(b"Connected to %b but my name was rejected.", reply)
+
+    @property
+    def keeps_requirement(self) -> bool:
+        """Whether it may be given a message that must not go on without TLS (RFC 8689 2)."""
+        return self._verified and self._client.extensions.requiretls
 
     def close(self) -> None:
         """Say goodbye if that can be done at once; the answer is not waited for (qmail.md 14.4)."""
@@ -153,6 +161,7 @@ class Session:
         traits = Traits(
             message.wire_size() if client.extensions.size else 0,
             b"U" in delivery.flags and message.has_utf8_header(),
+            b"Q" in delivery.flags and self.keeps_requirement,
         )
         transaction = Transaction(delivery, which, self.peer, client.extensions, traits, clean=self._clean)
         reused = self.used > 0

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from qm.errors import Permanent, QmError, Temporary
 from qm.remote import policy, protection
-from qm.remote.attempt import miss, reach
+from qm.remote.attempt import Unwilling, miss, reach
 from qm.remote.connection import Lost, Unreachable
 from qm.remote.message import Message
 from qm.remote.protection import Unfit
@@ -33,7 +33,7 @@ from qm.wire.mtasts import Policy
 from qm.wire.record import Malformed
 from qm.wire.remotejob import Host, Report, Route, pack_report, pack_route, unpack_job, unpack_route
 from qm.wire.smtproute import Destination
-from qm.wire.tlspolicy import CLEAR, Demand, Level
+from qm.wire.tlspolicy import CLEAR, Demand, Level, Need
 
 NAME: Final = b"qm-remote"
 _RANDOM: Final = SystemRandom()  # workers are forked: a generator of Python's own would say the same in all of them
@@ -61,6 +61,7 @@ class _Made(NamedTuple):
     route: bytes  # the packed way that was looked at last
     settings: Settings | None
     sts: Policy | None = None
+    need: Need = Need.NOTHING
 
 
 NO_HOST: Final = Host(0, b"", ())
@@ -123,9 +124,10 @@ class Worker:
     def _deliver(self, delivery: Delivery, message: Message, known: Known, results: dict[int, Result]) -> Health:
         """Fill *results*; raises _NotServed and QmError, which are for those that are then missing."""
         which = list(range(len(delivery.recipients)))
+        need = protection.need(delivery.flags, delivery.sender)
         health = Health.UNKNOWN
         while which:
-            session = self._session_to(known)
+            session = self._session_to(known, need)
             try:
                 transaction = session.transact(delivery, which, message)
             except Stale:
@@ -139,14 +141,14 @@ class Worker:
 
     # Sessions
 
-    def _session_to(self, known: Known) -> Session:
+    def _session_to(self, known: Known, need: Need) -> Session:
         """The session that was kept if it is still good, else a new one."""
         settings = self._config.current()
         kept = self._session
-        if kept and kept.used < settings.messages_max and self._fits(known, settings) and kept.still_there():
+        if kept and kept.used < settings.messages_max and self._fits(known, settings, need) and kept.still_there():
             return kept
         self.close()
-        self._session = self._open(known, settings)
+        self._session = self._open(known, settings, need)
         return self._session
 
     def close(self) -> None:
@@ -154,14 +156,14 @@ class Worker:
             self._session.close()
             self._session = None
 
-    def _open(self, known: Known, settings: Settings) -> Session:
+    def _open(self, known: Known, settings: Settings, need: Need) -> Session:
         """A session with the first that serves us; raises _NotServed, and QmError if there is no way."""
         way = self._way(known, settings)
         hosts = way.hosts
         misses: list[Miss] = []
         for host, address in policy.candidates(hosts, known.skipped, settings.addresses_max, _RANDOM):
             peer = Peer(host.name, address)
-            demand = self._demand(host, way.sts, settings)
+            demand = self._demand(host, way.sts, settings, need)
             if isinstance(demand, Unfit):
                 self._note(peer, b"policy", demand.trouble.value)
                 misses.append(miss(peer, demand))
@@ -169,15 +171,18 @@ class Worker:
             failed = partial(self._failed, peer, demand)
             try:
                 session = reach(peer, self._destination, settings, demand, failed)
-            except (Unreachable, Unserved, Lost, TlsFailed) as error:
-                misses.append(miss(peer, error))
+                if need is Need.REQUIRED and not session.keeps_requirement:
+                    session.close()
+                    raise Unwilling
+            except (Unreachable, Unserved, Lost, TlsFailed, Unwilling) as error:
+                misses.append(miss(peer, error, required=need is Need.REQUIRED))
                 if isinstance(error, Unreachable) and error.silent:
                     self._timed_out.append(address)
                 elif not isinstance(error, Unreachable):
                     self._connected.append(address)
             else:
                 self._connected.append(address)
-                self._made = _Made(demand, host, known.route or self._route, settings, way.sts)
+                self._made = _Made(demand, host, known.route or self._route, settings, way.sts, need)
                 if demand.level not in (Level.NONE, Level.MAY):
                     self._note(session.peer, demand.source, "success")
                 return session
@@ -196,14 +201,16 @@ class Worker:
         ip = _word(peer.address)
         log.info(NAME, f"tls domain={domain} policy={policy} mx={mx} ip={ip} session={session} result={result}")
 
-    def _demand(self, host: Host, sts: Policy | None, settings: Settings) -> Demand | Unfit:
+    def _demand(self, host: Host, sts: Policy | None, settings: Settings, need: Need) -> Demand | Unfit:
         """What a session with *host* must be for the delivery in hand."""
         rule = tlspolicy.find(settings.tlspolicy, self._destination.host)
-        return protection.demand(rule, self._destination, host, sts)
+        return protection.demand(rule, self._destination, host, sts, need)
 
-    def _fits(self, known: Known, settings: Settings) -> bool:
+    def _fits(self, known: Known, settings: Settings, need: Need) -> bool:
         """Whether the kept session is what one made now would have to be."""
         made = self._made
+        if need is not made.need and not (need is Need.WAIVED and made.need is Need.NOTHING):
+            return False
         if settings is made.settings and known.route in (b"", made.route):
             return True
         host, sts = made.host, made.sts
@@ -213,7 +220,7 @@ class Worker:
                 host, sts = next(h for h in way.hosts if h.name == host.name), way.sts
             except (Malformed, StopIteration):
                 return False
-        demand = self._demand(host, sts, settings)
+        demand = self._demand(host, sts, settings, made.need)
         if isinstance(demand, Unfit) or (demand.level not in (Level.NONE, Level.MAY) and demand != made.demand):
             return False
         self._made = made._replace(route=known.route or made.route, settings=settings, host=host, sts=sts)

@@ -36,6 +36,8 @@ class Verdict(NamedTuple):
 def extensions(rules: Rules, peer: Peer, offers: Sequence[bytes] = ()) -> Reply:
     """The answer to EHLO; *offers* are the extensions that this client has and others may not."""
     size = size_limit(rules, peer)
+    if peer.secured is not None:
+        offers = [*offers, b"REQUIRETLS"]  # RFC 8689 2: under TLS only
     words = b"PIPELINING\nSIZE %d\n8BITMIME\nSMTPUTF8\nCHUNKING\nDSN\nENHANCEDSTATUSCODES" % size
     return Reply(250, b"", b"\n".join((rules.greeting, *offers, words)))
 
@@ -49,7 +51,7 @@ def bar(peer: Peer) -> Bar | None:
 
 def judge_mail(rules: Rules, peer: Peer, mail: Mail) -> Verdict:
     """Who is in badmailfrom is told so at RCPT, like in qmail (qmail.md 15.3)."""
-    if mail.requiretls:  # RFC 8689 2: it is not offered
+    if mail.requiretls and peer.secured is None:  # RFC 8689 2: it is not offered then
         return Verdict(_UNKNOWN_PARAMETER, b"REQUIRETLS")
     if mail.auth and not peer.auth:  # RFC 4954 5; it would not be trusted either
         return Verdict(_UNKNOWN_PARAMETER, b"AUTH")

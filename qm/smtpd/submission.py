@@ -44,6 +44,7 @@ class Editor:
         self._login = login
         self._mail = mail
         self._reader: HeaderReader | None = HeaderReader(HEADER_MAX)
+        self.tlsoptional = False  # known once the header is
 
     def feed(self, text: bytes) -> bytes:
         reader = self._reader
@@ -70,6 +71,7 @@ class Editor:
             reply = _owned(self._store.sender(self._login, author), _NOT_YOUR_FROM)
             if reply is not None:
                 raise Unfit(reply, b"header:" + author)
+        self.tlsoptional = header.tlsoptional
         return header.text + reader.body
 
 

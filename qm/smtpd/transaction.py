@@ -39,6 +39,9 @@ class Editor(Protocol):
 
     def end(self) -> bytes: ...
 
+    @property
+    def tlsoptional(self) -> bool: ...  # TLS-Required: No, once it has ended
+
 
 class Queue(Protocol):
     def ensure(self) -> None: ...  # raises Temporary when the queue is out of reach
@@ -109,8 +112,11 @@ class Transaction:
             return looping
         if self._editor is not None and (lost := self._pass_on(None)) is not None:
             return lost
-        sender, _, eight_bit, smtputf8, ret, envid, *_ = self.mail
+        sender, _, eight_bit, smtputf8, ret, envid, requiretls, *_ = self.mail
+        tlsoptional = self._editor is not None and self._editor.tlsoptional
         envelope = Envelope(sender, tuple(self.recipients), client, protocol, eight_bit, smtputf8, ret, envid)
+        if requiretls or tlsoptional:
+            envelope = envelope._replace(requiretls=requiretls, tlsoptional=tlsoptional)
         message, self._message = self._message, None
         try:
             self.id = message.commit(envelope).name

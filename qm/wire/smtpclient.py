@@ -40,6 +40,7 @@ class Extensions(NamedTuple):
     chunking: bool = False  # RFC 3030
     dsn: bool = False  # RFC 3461
     starttls: bool = False  # RFC 3207
+    requiretls: bool = False  # RFC 8689
     size: bool = False  # RFC 1870
     size_max: int = 0  # bytes; 0: not said
 
@@ -87,6 +88,7 @@ _SWITCHES: Final = {
     b"CHUNKING": "chunking",
     b"DSN": "dsn",
     b"STARTTLS": "starttls",
+    b"REQUIRETLS": "requiretls",
 }
 
 

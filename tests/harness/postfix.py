@@ -1,4 +1,4 @@
-"""A Postfix of the test's own: an instance with its configuration, queue and data in one directory, on no port."""
+"""A Postfix of the test's own: an instance with its configuration, queue and data in one directory."""
 
 import os
 import shutil
@@ -22,8 +22,8 @@ default_privs = nobody
 
 
 class Postfix:
-    def __init__(self, home: Path, more: str) -> None:
-        """*more* are lines for main.cf."""
+    def __init__(self, home: Path, more: str, port: int = 0) -> None:
+        """*more* are lines for main.cf; with a *port* of 127.0.0.1 it takes mail there."""
         self.home = home
         self.config = home / "config"
         self.queue = home / "queue"
@@ -32,7 +32,8 @@ class Postfix:
             folder.chmod(0o755)
         shutil.chown(home / "data", "postfix", "postfix")
         (self.config / "main.cf").write_text(_MAIN_CF.format(home=home) + more)
-        (self.config / "master.cf").write_text(_master_cf())
+        listener = f"127.0.0.1:{port} inet n - n - - smtpd\n" if port else ""
+        (self.config / "master.cf").write_text(_master_cf() + listener)
         for name in ("dynamicmaps.cf", "postfix-files"):
             if Path("/etc/postfix", name).exists():
                 shutil.copy(Path("/etc/postfix", name), self.config)
