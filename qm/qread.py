@@ -1,7 +1,7 @@
 """qread: list the messages that wait in the queue, with their recipients (qmail-qread).
 
 Usage:   qm-qread [--json]
-Reads:   queue/{new,cur,state}, control/{me,envnoathost,locals,percenthack,virtualdomains}
+Reads:   queue/{held,new,cur,state}, control/{me,envnoathost,locals,percenthack,virtualdomains}
 Env:     QMHOME
 Writes:  fd 1
 As:      root, the queue's group, or the owner of a private system
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from qm import errors
-from qm.disk import queueview
+from qm.disk import queue, queueview
 from qm.disk.control import Controls
 from qm.disk.queuefile import Corrupt
 from qm.disk.queueview import View
@@ -45,6 +45,8 @@ def _plain(view: View, rules: route.Rules) -> Iterator[bytes]:
     """As qmail-qread has it (qmail.md 19)."""
     born = date.rfc5322(view.born_s)[5:-5] + b"GMT"
     marks = b" bouncing" if is_bouncing(view) else b""
+    if view.folder == queue.HELD:
+        marks += b" held"
     if view.envelope.requiretls:
         marks += b" requiretls"
     yield b"%b  #%b  %d  <%b> %b\n" % (born, view.id, view.size, _printable(view.envelope.sender), marks)
@@ -88,6 +90,8 @@ def _json(view: View, rules: route.Rules) -> Iterator[bytes]:
         "client": _text(envelope.client),
         "protocol": _text(envelope.protocol),
         "uid": envelope.uid,
+        "held": _text(envelope.held) if view.folder == queue.HELD else "",
+        "login": _text(envelope.login),
         "tls": TLS_WORDS.get(tls_flag(envelope), b"").decode(),
         "bouncing": is_bouncing(view),
         "recipients": list(_recipients(view, rules)),

@@ -1,13 +1,14 @@
 """admin: install the suite and look after it, the command qm.
 
-Usage:   qm install|check-install|replace-sendmail|import|log|uninstall [option ...]
-Reads:   the home, its log, the checkout that it is run from; with import another system, its control/virtualdomains
-         among it
+Usage:   qm install|check-install|replace-sendmail|import|log|hold|uninstall [option ...]
+Reads:   the home, its log, queue/held, the checkout that it is run from; with import another system, its
+         control/virtualdomains among it
 Env:     QMHOME
-Writes:  with install, import and uninstall, everything that their plans show; fd 1
+Writes:  with install, import and uninstall, everything that their plans show; with hold, names in
+         queue/{held,new}; fd 1
 As:      root; with --dry-run and to check, whoever may look
 Exits:   0 done, or all is as it should be; 1 check-install: something differs, import: something stays
-         behind, log: nothing is known; 2 usage; 100 refused; 111 trouble
+         behind, log: nothing is known, hold: it is not held; 2 usage; 100 refused; 111 trouble
 See:     qm(8), docs/INTERNALS.md section 1.11
 
 In a fresh checkout it first makes .venv, as bin/quickstart does.

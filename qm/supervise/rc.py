@@ -1,7 +1,7 @@
 """rc: start and stop a home's mail system (the script rc in the home runs it).
 
 Usage:   qm-rc start|stop|restart|reload|status|run
-Reads:   run/status, run/lock; status: services, and how many files are in queue/{new,cur,bad}
+Reads:   run/status, run/lock; status: services, and how many files are in queue/{new,cur,held,bad}
 Env:     QMHOME, NOTIFY_SOCKET (run: a service manager's)
 Writes:  fd 1 (what it did); signals qm-supervise
 As:      root, or the owner of a private system

@@ -2,7 +2,8 @@
 
 On disk and on the queue's door it is a run of NUL-terminated records of one letter each, in this order::
 
-    u uid  p pid  b birth_ns  i client address  P protocol  8  U  Q  q  R RET  V ENVID  F sender
+    u uid  p pid  b birth_ns  i client address  P protocol  8  U  Q  q  H limit  L login  R RET  V ENVID
+    F sender
     { N NOTIFY  O ORCPT  T recipient }
 
 u, p and b are the queue's own: `encode` writes them when they are known and `decode` takes their absence for an
@@ -51,6 +52,8 @@ class Envelope(NamedTuple):
     born_ns: int = 0
     requiretls: bool = False  # RFC 8689 2: never in clear, never to a server that nobody vouches for
     tlsoptional: bool = False  # RFC 8689 3, TLS-Required: No; means nothing beside requiretls
+    held: bytes = b""  # the limit that its login had reached: not delivered until somebody releases it
+    login: bytes = b""  # whose, of one that is held
 
 
 def tls_flag(envelope: Envelope) -> bytes:
@@ -86,6 +89,8 @@ def encode(envelope: Envelope) -> bytes:
         records.append(b"Q")
     if envelope.tlsoptional:
         records.append(b"q")
+    if envelope.held:
+        records += [b"H" + envelope.held, b"L" + envelope.login]
     if envelope.ret:
         records.append(b"R" + envelope.ret)
     if envelope.envid:
@@ -103,7 +108,7 @@ def encode(envelope: Envelope) -> bytes:
     return text
 
 
-_FIELDS: Final = {b"i": "client", b"P": "protocol", b"R": "ret", b"V": "envid"}
+_FIELDS: Final = {b"i": "client", b"P": "protocol", b"H": "held", b"L": "login", b"R": "ret", b"V": "envid"}
 _NUMBERS: Final = {b"u": "uid", b"p": "pid", b"b": "born_ns"}
 _FLAGS: Final = {b"8": "eight_bit", b"U": "smtputf8", b"Q": "requiretls", b"q": "tlsoptional"}
 
