@@ -38,12 +38,17 @@ def _belong(root: str) -> None:
         os.environb.setdefault(b"QMHOME", os.fsencode(home))
 
 
-def _module(name: str) -> ModuleType:
-    from qm.programs import PROGRAMS  # not above: a Python that is too old shall get as far as saying so
+def _module(name: str, argv: list[str]) -> ModuleType:
+    """The program's module; one that stays has its title from here on."""
+    from qm.programs import PROGRAMS, STAYING  # not above: a Python that is too old shall get as far as saying so
 
     if name not in PROGRAMS:
         _fail(name, "not a program of qm")
     try:
+        if name in STAYING:
+            from qm.unix import title
+
+            title.show([os.fsencode(arg) for arg in argv])
         return import_module(PROGRAMS[name])
     except ImportError as error:
         _fail(name, f"{error}; bin/quickstart installs what is missing")
@@ -59,7 +64,7 @@ def launch(root: str, argv: list[str]) -> None:
         _fail(name, "needs Python 3.11 or newer; bin/quickstart makes .venv with one")
     code = TEMPORARY
     try:
-        code = _module(name).main([os.fsencode(arg) for arg in argv], dict(os.environb))
+        code = _module(name, argv).main([os.fsencode(arg) for arg in argv], dict(os.environb))
         sys.stdout.flush()
     except BrokenPipeError:
         pass  # who reads us has had enough

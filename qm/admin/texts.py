@@ -45,8 +45,7 @@ def services(host: str, names: Names) -> str:
         f"submit: SUBMISSION= FORCETLS= {smtp} 587 qm-smtpd\n"
         f"submits: SUBMISSION= {smtp} 465 qm-tls smtp qm-smtpd\n"
         f"pop3s: {pop3} 0 995 qm-tls pop3 {popup}\n"
-        "# Passwords come in clear text here: for this machine only.\n"
-        f"pop3: {pop3} 127.0.0.1 110 {popup}\n"
+        f"pop3: FORCETLS= {pop3} 0 110 {popup}\n"
     )
 
 

@@ -235,7 +235,7 @@ def test_postfix_does_not_offer_it(road: Road, open_folder: Path) -> None:
     open_folder.mkdir(exist_ok=True)
     chain = open_folder / "chain.pem"
     chain.write_bytes(road.certificate.read_bytes())
-    postfix = Postfix(home, TAKES_ALL.format(chain=chain), port)
+    postfix = Postfix(home, TAKES_ALL.format(chain=chain), listen=port)
     postfix.start()
     try:
         road.route(port)
