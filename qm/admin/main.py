@@ -8,8 +8,8 @@ Writes:  with install, import and uninstall, everything that their plans show; w
          keys, run/acme; fd 1
 As:      root; with --dry-run and to check, whoever may look
 Exits:   0 done, or all is as it should be; 1 check-install: something differs, import: something stays
-         behind, log and tls-report: nothing is known, cert show: one is no good; 2 usage; 100 refused;
-         111 trouble
+         behind, log and tls-report: nothing is known, cert show: one is no good or ends soon; 2 usage; 100 refused; 111
+         trouble
 See:     qm(8), docs/INTERNALS.md section 1.11
 
 In a fresh checkout it first makes .venv, as bin/quickstart does.
