@@ -35,7 +35,8 @@ class Verdict(NamedTuple):
 def extensions(rules: Rules, peer: Peer, offers: Sequence[bytes] = ()) -> Reply:
     """The answer to EHLO; *offers* are the extensions that this client has and others may not."""
     size = size_limit(rules, peer)
-    words = b"PIPELINING\nSIZE %d\n8BITMIME\nSMTPUTF8\nCHUNKING\nDSN\nENHANCEDSTATUSCODES" % size
+    dsn = b"DSN\n" if peer.dsn else b""
+    words = b"PIPELINING\nSIZE %d\n8BITMIME\nSMTPUTF8\nCHUNKING\n%bENHANCEDSTATUSCODES" % (size, dsn)
     return Reply(250, b"", b"\n".join((rules.greeting, *offers, words)))
 
 
