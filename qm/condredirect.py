@@ -2,7 +2,7 @@
 
 Usage:   condredirect address program [arg ...]
 Reads:   fd 0 (the message, seekable)
-Env:     SENDER, DTLINE (qmail.md 13.5); QMHOME
+Env:     SENDER, DTLINE (qmail.md 13.5); QMTLS; QMHOME
 Asks:    the program, which exits 0 for yes; queue
 As:      the recipient
 Exits:   0 no: go on with the next line; 99 yes, and queued: no further line; 100 usage, or the queue refuses; 111 not

@@ -2,7 +2,7 @@
 
 Usage:   forward address ...
 Reads:   fd 0 (the message, from where it is read)
-Env:     NEWSENDER, DTLINE (qmail.md 13.5); QMHOME
+Env:     NEWSENDER, DTLINE (qmail.md 13.5); QMTLS; QMHOME
 Writes:  fd 2 (the new message's ID)
 Asks:    queue
 As:      the recipient

@@ -1,7 +1,7 @@
 """qread: list the messages that wait in the queue, with their recipients (qmail-qread).
 
 Usage:   qm-qread [--json]
-Reads:   queue/{new,cur,state}, control/{me,envnoathost,locals,percenthack,virtualdomains}
+Reads:   queue/{held,new,cur,state}, control/{me,envnoathost,locals,percenthack,virtualdomains}
 Env:     QMHOME
 Writes:  fd 1
 As:      root, the queue's group, or the owner of a private system
@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from qm import errors
-from qm.disk import queueview
+from qm.disk import queue, queueview
 from qm.disk.control import Controls
 from qm.disk.queuefile import Corrupt
 from qm.disk.queueview import View
 from qm.unix import log
 from qm.unix.program import Argv, Env, Usage, program
 from qm.wire import date, route
+from qm.wire.envelope import TLS_WORDS, tls_flag
 
 NAME: Final = b"qm-qread"
 _UNPRINTABLE: Final = re.compile(rb"[^ -~]")
@@ -43,8 +44,12 @@ def is_bouncing(view: View) -> bool:
 def _plain(view: View, rules: route.Rules) -> Iterator[bytes]:
     """As qmail-qread has it (qmail.md 19)."""
     born = date.rfc5322(view.born_s)[5:-5] + b"GMT"
-    bouncing = b" bouncing" if is_bouncing(view) else b""
-    yield b"%b  #%b  %d  <%b> %b\n" % (born, view.id, view.size, _printable(view.envelope.sender), bouncing)
+    marks = b" bouncing" if is_bouncing(view) else b""
+    if view.folder == queue.HELD:
+        marks += b" held"
+    if view.envelope.requiretls:
+        marks += b" requiretls"
+    yield b"%b  #%b  %d  <%b> %b\n" % (born, view.id, view.size, _printable(view.envelope.sender), marks)
     for recipient, latest in zip(view.envelope.recipients, view.latest(), strict=True):
         where = route.route(rules, recipient.address)
         done = b"  done" if latest is not None and latest.letter != b"Z" else b""
@@ -85,6 +90,9 @@ def _json(view: View, rules: route.Rules) -> Iterator[bytes]:
         "client": _text(envelope.client),
         "protocol": _text(envelope.protocol),
         "uid": envelope.uid,
+        "held": _text(envelope.held) if view.folder == queue.HELD else "",
+        "login": _text(envelope.login),
+        "tls": TLS_WORDS.get(tls_flag(envelope), b"").decode(),
         "bouncing": is_bouncing(view),
         "recipients": list(_recipients(view, rules)),
     }

@@ -1,7 +1,7 @@
 """qstat: how many messages are in the queue (qmail-qstat).
 
 Usage:   qm-qstat
-Reads:   queue/{new,cur}
+Reads:   queue/{held,new,cur}
 Env:     QMHOME
 Writes:  fd 1
 As:      root, the queue's group, or the owner of a private system
@@ -23,4 +23,6 @@ def main(argv: Argv, env: Env) -> int:
     everything, fresh = len(queueview.all_ids()), len(queueview.ids(queue.NEW))
     # scripts of others look for these words
     sys.stdout.write(f"messages in queue: {everything}\nmessages in queue but not yet preprocessed: {fresh}\n")
+    if count := len(queueview.held_ids()):
+        sys.stdout.write(f"messages in queue but held: {count}\n")
     return errors.OK

@@ -1,7 +1,7 @@
 """queue-show: print a message's envelope, what has happened to it, when it is tried next, and why it waits.
 
 Usage:   qm-queue-show ID
-Reads:   queue/{new,cur,bad,state}, control/{me,concurrencylocal,concurrencyremote,envnoathost,locals,percenthack,
+Reads:   queue/{held,new,cur,bad,state}, control/{me,concurrencylocal,concurrencyremote,envnoathost,locals,percenthack,
          queuelifetime,virtualdomains}
 Env:     QMHOME
 Writes:  fd 1
@@ -58,9 +58,17 @@ def _envelope(view: View, now_s: int, lifetime_s: int) -> Iterator[str]:
     yield f"sender: <{_shown(envelope.sender)}>"
     client = f" from {_shown(envelope.client)}" if envelope.client else ""
     yield f"came by {_shown(envelope.protocol)}{client}, uid {envelope.uid}, pid {envelope.pid}"
+    if envelope.held:
+        yield f"held for: {_shown(envelope.login)}, by control/{_shown(envelope.held)}"
     yield f"born: {_moment(view.born_s, now_s)}"
     yield f"last try after: {_moment(view.born_s + lifetime_s, now_s)}"
-    asked = [word for word, said in (("8BITMIME", envelope.eight_bit), ("SMTPUTF8", envelope.smtputf8)) if said]
+    said = {
+        "8BITMIME": envelope.eight_bit,
+        "SMTPUTF8": envelope.smtputf8,
+        "REQUIRETLS": envelope.requiretls,
+        "TLS-Required:No": envelope.tlsoptional,
+    }
+    asked = [word for word, given in said.items() if given]
     asked += [f"{key}={_shown(value)}" for key, value in (("RET", envelope.ret), ("ENVID", envelope.envid)) if value]
     if asked:
         yield f"asked for: {' '.join(asked)}"
@@ -102,6 +110,9 @@ def why(view: View, rules: route.Rules, controls: Controls, now_s: int, *, serve
     """Why it is still here, a line each."""
     if view.folder == queue.BAD:
         yield "it is damaged: kept, and never delivered"
+        return
+    if view.folder == queue.HELD:
+        yield f"it is held, since its login had reached control/{_shown(view.envelope.held)}; qm hold lets it go"
         return
     if not served:
         yield "qm-send is not running"
@@ -155,7 +166,7 @@ def main(argv: Argv, env: Env) -> int:
     if not queueid.valid(name):
         raise Usage("usage: qm-queue-show ID")
     try:
-        view = queueview.look(name, (queue.NEW, queue.CUR, queue.BAD))
+        view = queueview.look(name, (queue.HELD, queue.NEW, queue.CUR, queue.BAD))
     except Corrupt as error:
         raise errors.Temporary("the message is damaged", detail=f"{name.decode()}: {error}") from error
     except OSError as error:

@@ -49,7 +49,7 @@ class Draft(NamedTuple):
     envelope: Callable[[], Envelope]  # asked for after the message's end
     uid: int  # of whoever hands it in
     pid: int
-    name: bytes = b""  # the derived ID that it must have
+    name: bytes = b""  # the derived ID that it must have; such a one is never held
     born_ns: int = 0  # of a message that waited in another queue before, when that was; 0: it begins here
 
 
@@ -69,7 +69,15 @@ class Store:
                 os.close(fd)
             raise NotQueued(queuecode.QUEUE, f"{path}: {error.strerror}") from error
         self.tmp, self.new = fds
+        self._held = -1
         self.trigger = Poker()
+
+    @property
+    def held(self) -> int:
+        """The directory of held messages, which few processes need; raises OSError."""
+        if self._held < 0:
+            self._held = os.open(queue.HELD, _DIRECTORY)
+        return self._held
 
     def birth_ns(self) -> int:
         """Now, but never the same twice: a message's birth makes its ID."""
@@ -82,13 +90,18 @@ class Store:
     def close(self) -> None:
         os.close(self.tmp)
         os.close(self.new)
+        if self._held >= 0:
+            os.close(self._held)
         self.trigger.close()
 
 
 class Entry:
     """What the steps know of one message."""
 
-    __slots__ = ("already", "born_ns", "crc", "draft", "fd", "in_new", "in_tmp", "length", "name", "store", "temporary")
+    __slots__ = (
+        "already", "born_ns", "crc", "draft", "fd", "in_target", "in_tmp", "is_held", "length", "name", "store",
+        "target", "temporary",
+    )  # fmt: skip
 
     def __init__(self, store: Store, draft: Draft) -> None:
         self.store = store
@@ -98,7 +111,9 @@ class Entry:
         self.name = draft.name or self.temporary
         self.fd = -1
         self.length = self.crc = 0
-        self.in_tmp = self.in_new = False  # where a file of ours may be
+        self.in_tmp = self.in_target = False  # where a file of ours may be
+        self.target = store.new
+        self.is_held = False
         self.already = False
 
     def counted(self, piece: Piece) -> Piece:
@@ -132,6 +147,8 @@ def write(entry: Entry) -> None:
             pieces.clear()
     born_ns = draft.born_ns or entry.born_ns
     stamped = draft.envelope()._replace(uid=draft.uid, pid=draft.pid, born_ns=born_ns)
+    if stamped.held and not draft.name:
+        entry.is_held, entry.target = True, entry.store.held
     text = wire_envelope.encode(stamped)
     _write_all(entry.fd, [*pieces, text, queuefile.footer(entry.length, entry.crc, len(text), zlib.crc32(text))])
 
@@ -149,8 +166,8 @@ def publish(entry: Entry) -> None:
     if entry.draft.name:
         _publish_derived(entry)
         return
-    os.rename(entry.temporary, entry.name, src_dir_fd=entry.store.tmp, dst_dir_fd=entry.store.new)
-    entry.in_tmp, entry.in_new = False, True
+    os.rename(entry.temporary, entry.name, src_dir_fd=entry.store.tmp, dst_dir_fd=entry.target)
+    entry.in_tmp, entry.in_target = False, True
 
 
 def _publish_derived(entry: Entry) -> None:
@@ -159,7 +176,7 @@ def _publish_derived(entry: Entry) -> None:
     if not entry.already:
         try:
             os.link(entry.temporary, entry.name, src_dir_fd=entry.store.tmp, dst_dir_fd=entry.store.new)
-            entry.in_new = True
+            entry.in_target = True
         except FileExistsError:
             entry.already = True  # and made durable below, as if it were ours
     os.unlink(entry.temporary, dir_fd=entry.store.tmp)
@@ -167,13 +184,14 @@ def _publish_derived(entry: Entry) -> None:
 
 
 def sync_new(entry: Entry) -> None:
-    os.fsync(entry.store.new)
+    os.fsync(entry.target)
     if entry.already:  # send may have moved it before its name in new/ was durable
         queue.sync_directory(queue.CUR)
 
 
 def poke(entry: Entry) -> None:
-    entry.store.trigger.poke(entry.name)
+    if not entry.is_held:
+        entry.store.trigger.poke(entry.name)
 
 
 Step = Callable[[Entry], None]
@@ -206,7 +224,7 @@ def _abandon(entry: Entry) -> None:
         except OSError:
             pass  # of a file that goes anyway
     for there, name, directory in (
-        (entry.in_new, entry.name, entry.store.new),
+        (entry.in_target, entry.name, entry.target),
         (entry.in_tmp, entry.temporary, entry.store.tmp),
     ):
         if there:

@@ -81,6 +81,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("localiphost", L, ME, "smtpd", "Host for recipients at our own address in brackets."),
         Control("locals", S, ME, "send, userd", "Domains whose mail is delivered here."),
         Control("limitdomains", N, 500, "userd", "Domains that a login may write to in an hour; 0: all.", "domains"),
+        Control("limitheld", N, 100, "queued", "Messages of a login over a limit that are held at once.", "messages"),
         Control("limitmessages", N, 1000, "userd", "Messages that a login may send in an hour; 0: all.", "messages"),
         Control("limitrecipients", N, 5000, "userd", "Recipients of a login in an hour; 0: all.", "recipients"),
         Control("logins", S, None, "userd", "Who lets in: passwd, system, pam, program X, oauthbearer X."),

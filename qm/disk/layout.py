@@ -93,6 +93,8 @@ PLACES: Final = (
     Place("queue/cur/*", F, USE, Q, 0o640, "a message"),
     Place("queue/state", D, START, Q, 0o770, "what happened to their recipients"),
     Place("queue/state/*", F, USE, ("qmails",), 0o640, "what happened to a message's recipients"),
+    Place("queue/held", D, START, Q, 0o770, "messages that wait for the administrator"),
+    Place("queue/held/*", F, USE, Q, 0o640, "a message"),
     Place("queue/bad", D, START, Q, 0o770, "files that fail their own check"),
     Place("queue/bad/*", F, USE, Q, 0o640, "a file that failed its own check"),
 )

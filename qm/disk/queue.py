@@ -4,6 +4,7 @@
     queue/new/ID     accepted and durable; send has not seen it
     queue/cur/ID     send works on it
     queue/state/ID   what happened to its recipients so far
+    queue/held/ID    accepted and durable, over a limit of its login: nobody works on it until it is released
     queue/bad/ID     a file that fails its own check: kept, reported, never delivered, never deleted by us
     queue/lock       held by the service
     queue/trigger    FIFO: the IDs of what has come into new/, a line each
@@ -25,6 +26,7 @@ TMP: Final = "queue/tmp"
 NEW: Final = "queue/new"
 CUR: Final = "queue/cur"
 STATE: Final = "queue/state"
+HELD: Final = "queue/held"
 BAD: Final = "queue/bad"
 LOCK: Final = "queue/lock"
 TRIGGER: Final = "queue/trigger"
@@ -51,7 +53,7 @@ def _directory(path: str) -> None:
 def make() -> None:
     """Make what is missing below queue/, as its owner.  Raises Temporary that names the path."""
     try:
-        for path in (TMP, NEW, CUR, STATE, BAD):
+        for path in (TMP, NEW, CUR, STATE, HELD, BAD):
             _directory(path)
         path = TRIGGER
         try:

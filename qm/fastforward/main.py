@@ -3,7 +3,7 @@
 Usage:   fastforward [-nNpPdD] database
 Reads:   fd 0 (the message, seekable), the database, lists that it names; control/envnoathost
 Env:     RECIPIENT, or with -d DEFAULT and HOST; NEWSENDER, DTLINE; UFLINE, RPLINE for programs and mailboxes
-         (qmail.md 13.5); QMHOME
+         (qmail.md 13.5); QMTLS; QMHOME
 Writes:  mailboxes that the database names; fd 1 (-n: what would be done), fd 2 (the new messages' IDs)
 Asks:    queue; runs programs that the database names
 As:      the alias user

@@ -4,7 +4,7 @@ Usage:   qm-inject [-nNaAhH] [-fsender] [recipient ...]
 Reads:   fd 0 (the message), control/{defaultdomain,defaulthost,idhost,plusdomain}, the file that QMAILMFTFILE names
 Env:     QMHOME; QMAILUSER, MAILUSER, USER, LOGNAME; QMAILHOST, MAILHOST; QMAILNAME, MAILNAME, NAME; QMAILSUSER,
          QMAILSHOST; QMAILDEFAULTDOMAIN, QMAILDEFAULTHOST, QMAILPLUSDOMAIN, QMAILIDHOST; QMAILMFTFILE; QMAILINJECT;
-         QMAILNOTIFY, QMAILRET, QMAILENVID (RFC 3461)
+         QMAILNOTIFY, QMAILRET, QMAILENVID (RFC 3461); QMTLS (RFC 8689)
 Writes:  fd 1 (-n: the result), fd 2 (what is wrong)
 Asks:    queue
 As:      the caller

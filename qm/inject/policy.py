@@ -3,7 +3,7 @@
 `Composer` takes the fields as they come; what it makes of them is `Mail`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from qm.errors import Permanent
@@ -12,7 +12,7 @@ from qm.inject.options import Options
 from qm.wire import date
 from qm.wire.envelope import Envelope, Recipient
 from qm.wire.qualify import Hosts, host_tokens, rewriter
-from qm.wire.rfc822 import Field
+from qm.wire.rfc822 import Field, waives_tls
 from qm.wire.rfc822address import AddressList, single
 from qm.wire.rfc822token import AT, Token, Unparsable, comment, quoted, tokenise, unparse, value, written
 
@@ -67,7 +67,7 @@ class Composer:
             shown = address.decode("utf-8", "backslashreplace")
             raise Permanent("unable to parse an address", detail=f"{shown}: {error}", status="1.3") from error
 
-    def mail(self, fields: Iterable[Field]) -> Mail:
+    def mail(self, fields: Sequence[Field]) -> Mail:
         """Raises Permanent for a field about the sender that cannot be parsed."""
         for field in fields:
             self._take(field)
@@ -79,7 +79,8 @@ class Composer:
             if complaints and not recipients:
                 raise Permanent(complaints[0], status="1.3")
         notify, ret, envid = self._options.reports
-        envelope = Envelope(sender, tuple(Recipient(address, notify) for address in recipients), ret=ret, envid=envid)
+        to = tuple(Recipient(address, notify) for address in recipients)
+        envelope = Envelope(sender, to, ret=ret, envid=envid, tlsoptional=waives_tls(fields))
         header = b"".join([*self._generated(resent), *self._kept])
         return Mail(header, envelope, tuple(complaints) if self._options.from_header else ())
 

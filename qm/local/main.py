@@ -4,7 +4,7 @@ Usage:   qm-local [-nN] user homedir local dash ext domain sender defaultdeliver
 Reads:   fd 0 (the message, seekable), .qmail files of the home, control/timeoutprogram
 Env:     QMHOME; QMAILQUEUE, for forwards; QMID, QMINDEX (the message's ID, and the recipient's number in it, which
          name the delivery);
-         sets SENDER, RECIPIENT, DEFAULT and the others of qmail.md 13.5 for programs
+         sets SENDER, RECIPIENT, DEFAULT and the others of qmail.md 13.5 for programs, and QMTLS
 Writes:  what the .qmail file says; fd 1 (report), fd 2 (report of a failure, log)
 Asks:    queue, for forwards
 As:      the recipient

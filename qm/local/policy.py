@@ -8,6 +8,7 @@ from qm.errors import OK, PERMANENT, PROGRAM_PERMANENT, TEMPORARY
 from qm.wire import date
 from qm.wire.address import quote
 from qm.wire.dotqmail import Kind
+from qm.wire.envelope import TLS_WORDS
 
 REPORT_MAX: Final = 3000  # bytes of a report's text, as qmail-lspawn
 DOUBLE_BOUNCE: Final = b"#@[]"  # its sender; what it is forwarded by must not bounce to an owner
@@ -30,7 +31,7 @@ class Job(NamedTuple):
     default_delivery: bytes
     id: bytes
     number: int  # of the recipient in its message
-    flags: bytes = b""  # of b"d": possible duplicate, b"8": 8BITMIME, b"U": SMTPUTF8
+    flags: bytes = b""  # of qm.wire.delivery.FLAGS
 
     @property
     def address(self) -> bytes:
@@ -154,6 +155,10 @@ def environment(
         env[b"HOST%d" % (count + 1)] = _less_labels(job.domain, count)
     if default is not None:
         env[b"DEFAULT"] = default
+    env.pop(b"QMTLS", None)
+    for flag, word in TLS_WORDS.items():
+        if flag in job.flags:
+            env[b"QMTLS"] = word
     return env
 
 

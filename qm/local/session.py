@@ -186,7 +186,14 @@ class _Delivery:
         """All forwards in one message."""
         flags = self._job.flags
         recipients = tuple(Recipient(address) for address in self._forwards)
-        envelope = Envelope(self._new_sender(), recipients, eight_bit=b"8" in flags, smtputf8=b"U" in flags)
+        envelope = Envelope(
+            self._new_sender(),
+            recipients,
+            eight_bit=b"8" in flags,
+            smtputf8=b"U" in flags,
+            requiretls=b"Q" in flags,  # RFC 8689 6: what goes on is protected as what came
+            tlsoptional=b"q" in flags,
+        )
         with self._tools.queue() as queue:
             submission = queue.begin()
             for chunk in self._message.chunks(self._delivered_to):

@@ -38,4 +38,4 @@ def received(known: Rules, uid: int, start: Begin, name: bytes, date: bytes) -> 
 
 def honest(known: Rules, uid: int, envelope: Envelope) -> Envelope:
     """*envelope* with nothing in it that *uid* may not claim."""
-    return envelope if uid in known.tracing else envelope._replace(client=b"", protocol=b"local")
+    return envelope if uid in known.tracing else envelope._replace(client=b"", protocol=b"local", held=b"", login=b"")

@@ -1,8 +1,8 @@
 """queued: the queue's door for every process of this machine, queue/socket.
 
-Reads:   control/{concurrencyqueue,timeoutqueue,roles}, again at SIGHUP
+Reads:   control/{concurrencyqueue,limitheld,timeoutqueue,roles}, again at SIGHUP
 Env:     QMHOME, QMREADY (a descriptor that gets a line when the door is open)
-Writes:  queue/{tmp,new,lock,trigger,socket}, fd 2 (log)
+Writes:  queue/{tmp,new,held,lock,trigger,socket}, fd 2 (log)
 As:      root until it is qmailq for good, or the owner of a private system
 Exits:   0 after SIGTERM; 111 when the queue cannot be made, or another service has it
 See:     qm-queued(8), docs/INTERNALS.md 1.3

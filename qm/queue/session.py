@@ -12,7 +12,9 @@ import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from qm.disk import held, queue
 from qm.disk.accept import Draft, NotQueued, accept
+from qm.disk.control import BadControl, Controls
 from qm.queue import policy
 from qm.queue.shop import Shop
 from qm.unix import log
@@ -149,7 +151,21 @@ class Session:
         return Draft(received, self._pieces(), lambda: self._envelope(self._committed), uid, pid, start.name)
 
     def _envelope(self, text: bytes) -> Envelope:
-        return policy.honest(self._shop.rules, self._client.uid, wire_envelope.decode(text))
+        envelope = policy.honest(self._shop.rules, self._client.uid, wire_envelope.decode(text))
+        if envelope.held:
+            self._check_held(envelope.login)
+        return envelope
+
+    @staticmethod
+    def _check_held(login: bytes) -> None:
+        """Whether one more message of *login* may be held; two that come at once may both find room for one."""
+        try:
+            if held.is_full(login, Controls(("limitheld",)).number("limitheld")):
+                raise NotQueued(queuecode.HELD)
+        except BadControl as error:
+            raise NotQueued(queuecode.HOME, error.detail) from error
+        except OSError as error:
+            raise NotQueued(queuecode.QUEUE, f"{queue.HELD}: {error.strerror}") from error
 
     def _pieces(self) -> Iterator[memoryview]:
         """The streamed message; afterwards its envelope has come, too."""

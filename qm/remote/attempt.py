@@ -24,6 +24,12 @@ from qm.wire.tlspolicy import Demand, ladder
 
 Trouble = Unreachable | Unserved | Lost | TlsFailed | NotLoggedIn
 TROUBLE: Final = (Unreachable, Unserved, Lost, TlsFailed, NotLoggedIn)
+_UNWILLING: Final = b"%b does not offer REQUIRETLS. REQUIRETLS support required."  # RFC 8689 4.2.1
+_REQUIRED: Final = b" The message requires TLS."
+
+
+class Unwilling(Exception):
+    """It is protected as it must be, and does not promise to protect the message on its way from there."""
 
 
 class Aim(NamedTuple):
@@ -62,8 +68,10 @@ def reach(peer: Peer, aim: Aim, settings: Settings, demand: Demand, failed: Call
         raise
 
 
-def miss(peer: Peer, error: Trouble | Unfit) -> Miss:
-    """What is to be told of an address that did not serve."""
+def miss(peer: Peer, error: Trouble | Unwilling | Unfit, *, required: bool = False) -> Miss:
+    """What is to be told of an address that did not serve; *required*: the message must not do without TLS."""
+    if isinstance(error, Unwilling):
+        return Miss(peer, _UNWILLING, None, reached=True, status=b"5.7.30", final=True)
     if isinstance(error, Unreachable):
         return Miss(peer, str(error).encode(), None, reached=False)
     if isinstance(error, Unserved):
@@ -71,9 +79,12 @@ def miss(peer: Peer, error: Trouble | Unfit) -> Miss:
     if isinstance(error, Lost):
         return Miss(peer, b"Connected to %b but " + error.why + b".", None, reached=True)
     if isinstance(error, Unfit):
-        return Miss(peer, error.why, None, reached=True, status=b"4.7.5")
+        status = b"5.7.10" if error.final else b"4.7.5"
+        return Miss(peer, error.why, None, reached=True, status=status, final=error.final)
     if isinstance(error, NotLoggedIn) and error.reply is not None:
         return Miss(peer, b"Connected to %b but " + str(error).encode() + b".", error.reply, reached=True)
     why = str(error).encode("ascii", "backslashreplace").replace(b"%", b"%%")
-    status = b"4.7.8" if isinstance(error, NotLoggedIn) else b"4.7.5"
-    return Miss(peer, b"Connected to %b but " + why + b".", None, reached=True, status=status)
+    saying = b"Connected to %b but " + why + b"."
+    if required and isinstance(error, TlsFailed) and error.final:
+        return Miss(peer, saying + _REQUIRED, None, reached=True, status=b"5.7.10", final=True)
+    return Miss(peer, saying, None, reached=True, status=b"4.7.8" if isinstance(error, NotLoggedIn) else b"4.7.5")

@@ -6,9 +6,11 @@ from qm.wire import mtasts, tlsa
 from qm.wire.mtasts import Mode, Policy
 from qm.wire.remotejob import Host, Trust
 from qm.wire.smtproute import Destination
-from qm.wire.tlspolicy import MX_NAME, Demand, Level, Rule, Trouble
+from qm.wire.tlspolicy import MX_NAME, Demand, Level, Need, Rule, Trouble
 
 _MAY: Final = Demand(Level.MAY, b"may")
+_WAIVED: Final = Demand(Level.MAY, b"TLS-Required")
+_UNKNOWN: Final = b"I did not use %b: TLS is required, and neither DNSSEC nor an MTA-STS policy vouches for its name."
 
 
 class Unfit(NamedTuple):
@@ -17,10 +19,27 @@ class Unfit(NamedTuple):
     why: bytes
     trouble: Trouble
     source: bytes  # who wants it so, as in a Demand
+    final: bool = False  # for this message, at this host
 
 
-def demand(rule: Rule, destination: Destination, host: Host, sts: Policy | None) -> Demand | Unfit:
-    """What a session with *host* must be; *sts* is the destination's policy, which DANE outranks (RFC 8461 2)."""
+def need(flags: bytes, sender: bytes) -> Need:
+    """What a delivery asks for; a bounce is not lost for the sake of REQUIRETLS (RFC 8689 5)."""
+    if b"Q" in flags:
+        return Need.REQUIRED if sender else Need.NOTHING
+    return Need.WAIVED if b"q" in flags else Need.NOTHING
+
+
+def demand(
+    rule: Rule, destination: Destination, host: Host, sts: Policy | None, need: Need = Need.NOTHING
+) -> Demand | Unfit:
+    """What a session with *host* must be; *sts* is the destination's policy, which DANE outranks (RFC 8461 2).
+
+    A waiver puts aside what the recipient's domain asks for, not what our administrator does.
+    """
+    if need is Need.REQUIRED:
+        return assured(rule, destination, host, sts)
+    if rule.level is Level.AUTO and need is Need.WAIVED:
+        return _WAIVED
     if rule.level is Level.AUTO:
         return _dane(destination, host) or _sts(host, sts) or _MAY
     if rule.level is Level.VERIFY:
@@ -31,6 +50,20 @@ def demand(rule: Rule, destination: Destination, host: Host, sts: Policy | None)
             return asked
         return Unfit(b"I did not use %b: it has no TLSA records that count.", Trouble.NO_TLSA, b"tlspolicy")
     return Demand(rule.level, b"tlspolicy")
+
+
+def assured(rule: Rule, destination: Destination, host: Host, sts: Policy | None) -> Demand | Unfit:
+    """What RFC 8689 4.2.1 asks for: a name that is not DNS's word alone, and a certificate for it."""
+    if rule.level is Level.VERIFY and MX_NAME not in (names := _names(rule, destination, host)):
+        return Demand(Level.VERIFY, b"REQUIRETLS", names)  # names of our own
+    asked = _dane(destination, host)
+    if isinstance(asked, Unfit) or (asked is not None and asked.level is Level.DANE):
+        return asked
+    if host.trust is not Trust.NOTHING or (
+        sts is not None and sts.mode is not Mode.NONE and mtasts.allows(sts, host.name)
+    ):
+        return Demand(Level.VERIFY, b"REQUIRETLS", (host.name.lower(),))
+    return Unfit(_UNKNOWN, Trouble.NO_DNSSEC, b"REQUIRETLS", final=True)
 
 
 def _dane(destination: Destination, host: Host) -> Demand | Unfit | None:

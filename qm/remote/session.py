@@ -50,6 +50,11 @@ class Session:
     def alive(self) -> bool:
         return self._talk.alive
 
+    @property
+    def keeps_requirement(self) -> bool:
+        """Whether it may be given a message that must not go on without TLS (RFC 8689 2)."""
+        return self._talk.verified and self._talk.client.extensions.requiretls
+
     def close(self) -> None:
         self._talk.close()
 
@@ -69,6 +74,7 @@ class Session:
             message.wire_size() if client.extensions.size else 0,
             b"U" in delivery.flags and message.has_utf8_header(),
             self._lmtp,
+            b"Q" in delivery.flags and self.keeps_requirement,
         )
         transaction = Transaction(delivery, which, self.peer, client.extensions, traits, clean=self._clean)
         reused = self.used > 0

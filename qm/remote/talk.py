@@ -61,6 +61,7 @@ class Talk:
         self.timeouts = timeouts
         self._ignored = ignored
         self.client = Client(ignored)
+        self.verified = False  # we know who it is
         self.alive = True
 
     # Bytes
@@ -123,7 +124,8 @@ class Talk:
         if reply.code != 220:
             if optional and self.alive:
                 return False
-            raise TlsFailed(f"it refused STARTTLS with {reply.code}", Trouble.NOT_OFFERED)
+            passing = not reply.permanent
+            raise TlsFailed(f"it refused STARTTLS with {reply.code}", Trouble.NOT_OFFERED, passing=passing)
         if self.client.unread:  # CVE-2021-33515: said in clear, it would be taken for an answer behind TLS
             self.alive = False
             raise TlsFailed("it went on in clear after STARTTLS", Trouble.FAILED)
@@ -134,6 +136,7 @@ class Talk:
     def _shake_hands(self, manner: Manner) -> None:
         facts = self.connection.protect(self.peer.name, manner.demand, manner.roots, self.timeouts.tls)
         self.peer = self.peer._replace(tls=b"%b, %b" % (facts, manner.demand.source))
+        self.verified = manner.demand.level in (Level.VERIFY, Level.DANE)
 
     def _hello(self, manner: Manner) -> None:
         if manner.lmtp:

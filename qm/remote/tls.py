@@ -22,9 +22,11 @@ CHAIN_MAX: Final = 10  # certificates that are looked at
 class TlsFailed(Exception):
     """The session is not as protected as it must be; *why* goes after ``Connected to 1.2.3.4 but``."""
 
-    def __init__(self, why: str, trouble: Trouble) -> None:
+    def __init__(self, why: str, trouble: Trouble, *, passing: bool = False) -> None:
+        """*passing*: it says itself that this is for now."""
         super().__init__(why)
         self.trouble = trouble
+        self.final = trouble not in (Trouble.FAILED, Trouble.NO_DNSSEC) and not passing
 
 
 _VERIFY: Final = {10: Trouble.EXPIRED}  # X509_V_ERR_CERT_HAS_EXPIRED; whatever else there is, nobody vouches for it

@@ -34,6 +34,7 @@ class Traits(NamedTuple):
     size: int  # bytes on the wire
     utf8_header: bool  # of an SMTPUTF8 message, and really not ASCII
     lmtp: bool = False
+    requiretls: bool = False  # RFC 8689
 
 
 def _parameter(keyword: bytes, value: bytes) -> bytes:
@@ -91,7 +92,7 @@ class Transaction:
         utf8 = extensions.smtputf8 and (b"U" in delivery.flags or not ascii_only)
         if not clean:
             self._commands.append(Command(Step.RSET))
-        self._commands.append(Command(Step.MAIL, sender, self._mail_parameters(traits.size, utf8)))
+        self._commands.append(Command(Step.MAIL, sender, self._mail_parameters(traits, utf8)))
         for place, recipient in paths.items():
             self._asked.append(place)
             self._commands.append(Command(Step.RCPT, recipient, self._rcpt_parameters(delivery.recipients[place])))
@@ -114,13 +115,15 @@ class Transaction:
         text = b"The message needs SMTPUTF8, which %b does not offer." % self._peer.name
         return failure(b"D", text, b"5.6.7", self._peer)  # RFC 6531 3.5
 
-    def _mail_parameters(self, size: int, utf8: bool) -> bytes:
+    def _mail_parameters(self, traits: Traits, utf8: bool) -> bytes:
         extensions, delivery = self._extensions, self._delivery
-        parameters = b" SIZE=%d" % size if extensions.size else b""
+        parameters = b" SIZE=%d" % traits.size if extensions.size else b""
         if extensions.eight_bit and b"8" in delivery.flags:
             parameters += b" BODY=8BITMIME"
         if utf8:
             parameters += b" SMTPUTF8"
+        if traits.requiretls:
+            parameters += b" REQUIRETLS"
         if extensions.dsn:
             parameters += _parameter(b"RET", delivery.ret) + _parameter(b"ENVID", delivery.envid)
         return parameters

@@ -2,6 +2,7 @@
 
 It is for ever only if every address was tried, reached, and said so with 5xx: one server that turns us away is not the
 destination's last word while another one was silent or busy.  A relay that turns us away is a matter between us and it.
+So it is where no address can give the message the protection that it requires (RFC 8689 4.2.1), a relay's too.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ class Miss(NamedTuple):
     reply: Reply | None
     reached: bool
     status: bytes = b"4.4.2"  # where there is no reply
+    final: bool = False  # the message must not go there
 
 
 def unserved(
@@ -31,9 +33,15 @@ def unserved(
     reached = [miss for miss in misses if miss.reached]
     if not reached:
         return _dead(misses, protocol), Health.DEAD
-    refusals = [miss for miss in misses if miss.reply is not None and miss.reply.permanent]
-    letter = b"D" if len(refusals) == addresses and not relay else b"Z"
+    unfit = [miss for miss in misses if miss.final]
+    refusals = [miss for miss in misses if miss.reply is not None and miss.reply.permanent and not relay]
+    letter = b"D" if len(refusals) + len(unfit) == addresses else b"Z"
+    if unfit and letter == b"D":
+        last = unfit[-1]
+        return failure(b"D", last.saying % last.peer.address, last.status, last.peer), Health.UNKNOWN
     told = next((miss for miss in reached if miss.reply is not None), reached[-1])
+    if told.final:
+        return failure(b"Z", told.saying % told.peer.address, b"4" + told.status[1:], told.peer), Health.UNKNOWN
     if told.reply is None:
         return failure(b"Z", told.saying % told.peer.address, told.status, told.peer), Health.BUSY
     return answered(letter, told.peer, told.saying, told.reply), Health.BUSY

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from qm.errors import Permanent, QmError, Temporary
 from qm.remote import policy, protection
-from qm.remote.attempt import TROUBLE, Aim, miss, reach
+from qm.remote.attempt import TROUBLE, Aim, Unwilling, miss, reach
 from qm.remote.connection import Unreachable
 from qm.remote.login import NotLoggedIn
 from qm.remote.message import Message
@@ -36,7 +36,7 @@ from qm.wire.record import Malformed
 from qm.wire.remotejob import Host, Report, Route, pack_report, pack_route, unpack_job, unpack_route
 from qm.wire.smtpauth import TEXT_MAX, Login
 from qm.wire.smtproute import Destination
-from qm.wire.tlspolicy import CLEAR, Demand, Level
+from qm.wire.tlspolicy import CLEAR, Demand, Level, Need
 
 NAME: Final = b"qm-remote"
 _RANDOM: Final = SystemRandom()  # workers are forked: a generator of Python's own would say the same in all of them
@@ -74,6 +74,7 @@ class _Made(NamedTuple):
     settings: Settings | None
     sts: Policy | None = None
     login: Login | None = None
+    need: Need = Need.NOTHING
 
 
 NO_HOST: Final = Host(0, b"", ())
@@ -143,9 +144,12 @@ class Worker:
     def _deliver(self, delivery: Delivery, message: Message, known: Known, results: dict[int, Result]) -> Health:
         """Fill *results*; raises _NotServed and QmError, which are for those that are then missing."""
         which = list(range(len(delivery.recipients)))
+        need = protection.need(delivery.flags, delivery.sender)
+        if self._destination.lmtp:
+            need = Need.NOTHING  # RFC 8689 4.4: that is delivery
         health = Health.UNKNOWN
         while which:
-            session = self._session_to(known)
+            session = self._session_to(known, need)
             session.watched_by(self._tell)
             try:
                 transaction = session.transact(delivery, which, message)
@@ -160,14 +164,14 @@ class Worker:
 
     # Sessions
 
-    def _session_to(self, known: Known) -> Session:
+    def _session_to(self, known: Known, need: Need) -> Session:
         """The session that was kept if it is still good, else a new one."""
         settings = self._config.current()
         kept = self._session
-        if kept and kept.used < settings.messages_max and self._fits(known, settings) and kept.still_there():
+        if kept and kept.used < settings.messages_max and self._fits(known, settings, need) and kept.still_there():
             return kept
         self.close()
-        self._session = self._open(known, settings)
+        self._session = self._open(known, settings, need)
         return self._session
 
     def close(self) -> None:
@@ -175,7 +179,7 @@ class Worker:
             self._session.close()
             self._session = None
 
-    def _open(self, known: Known, settings: Settings) -> Session:
+    def _open(self, known: Known, settings: Settings, need: Need) -> Session:
         """A session with the first that serves us; raises _NotServed, and QmError if there is no way."""
         way = self._way(known, settings)
         aim = Aim(self._destination, known.login, self._tell)
@@ -183,7 +187,7 @@ class Worker:
         misses: list[Miss] = []
         for host, address in policy.candidates(hosts, known.skipped, settings.addresses_max, _RANDOM):
             peer = Peer(host.name, address)
-            demand = self._demand(host, way.sts, settings, known.login)
+            demand = self._demand(host, way.sts, settings, known.login, need)
             if isinstance(demand, Unfit):
                 self._note(peer, demand.source, demand.trouble.value)
                 misses.append(miss(peer, demand))
@@ -191,8 +195,11 @@ class Worker:
             failed = partial(self._failed, peer, demand)
             try:
                 session = reach(peer, aim, settings, demand, failed)
-            except TROUBLE as error:
-                misses.append(miss(peer, error))
+                if need is Need.REQUIRED and not session.keeps_requirement:
+                    session.close()
+                    raise Unwilling
+            except (*TROUBLE, Unwilling) as error:
+                misses.append(miss(peer, error, required=need is Need.REQUIRED))
                 if isinstance(error, Unreachable) and error.silent:
                     self._timed_out.append(address)
                 elif not isinstance(error, Unreachable):
@@ -202,7 +209,7 @@ class Worker:
                     raise _NotServed(result, Health.SHUT) from error
             else:
                 self._connected.append(address)
-                self._made = _Made(demand, host, known.route or self._route, settings, way.sts, known.login)
+                self._made = _Made(demand, host, known.route or self._route, settings, way.sts, known.login, need)
                 if demand.level not in (Level.NONE, Level.MAY):
                     self._note(session.peer, demand.source, "success")
                 return session
@@ -231,20 +238,24 @@ class Worker:
         ip = _word(peer.address)
         log.info(NAME, f"tls domain={domain} policy={policy} mx={mx} ip={ip} session={session} result={result}")
 
-    def _demand(self, host: Host, sts: Policy | None, settings: Settings, login: Login | None) -> Demand | Unfit:
+    def _demand(
+        self, host: Host, sts: Policy | None, settings: Settings, login: Login | None, need: Need
+    ) -> Demand | Unfit:
         """What a session with *host* must be for the delivery in hand."""
         if self._destination.is_path:
             return CLEAR
         rule = tlspolicy.find(settings.tlspolicy, self._destination.host)
-        demand = protection.demand(rule, self._destination, host, sts)
+        demand = protection.demand(rule, self._destination, host, sts, need)
         if login is None or isinstance(demand, Unfit):
             return demand
         return smtpauth.demand(demand, login.guard, self._destination, host.name)
 
-    def _fits(self, known: Known, settings: Settings) -> bool:
+    def _fits(self, known: Known, settings: Settings, need: Need) -> bool:
         """Whether the kept session is what one made now would have to be."""
         made = self._made
         if known.login != made.login:
+            return False
+        if need is not made.need and not (need is Need.WAIVED and made.need is Need.NOTHING):
             return False
         if settings is made.settings and known.route in (b"", made.route):
             return True
@@ -255,7 +266,7 @@ class Worker:
                 host, sts = next(h for h in way.hosts if h.name == host.name), way.sts
             except (Malformed, StopIteration):
                 return False
-        demand = self._demand(host, sts, settings, known.login)
+        demand = self._demand(host, sts, settings, known.login, made.need)
         if isinstance(demand, Unfit) or (demand.level not in (Level.NONE, Level.MAY) and demand != made.demand):
             return False
         self._made = made._replace(route=known.route or made.route, settings=settings, host=host, sts=sts)

@@ -172,7 +172,8 @@ class Bounces:
                 yield
         host = controls.line("bouncehost")
         most = controls.number("bouncemaxbytes")
-        whole = due.action is Action.FAILED and envelope.ret.upper() != b"HDRS"  # RFC 3461 4.3
+        # RFC 3461 4.3; RFC 8689 5: as with RET=HDRS, whatever was asked for
+        whole = due.action is Action.FAILED and envelope.ret.upper() != b"HDRS" and not envelope.requiretls
         return dsn.Report(
             host=host,
             sender=address.quote(controls.line("bouncefrom") + b"@" + host),
@@ -201,11 +202,14 @@ class _Job(NamedTuple):
 def _record(job: _Job, head_length: int, *, whole: bool) -> bytes:
     """For the worker; the text comes with it, and the queue file."""
     recipient = job.due.to.recipient
+    flags = b"" if recipient.isascii() else b"U"  # the To field is UTF-8 then
+    if job.message.file.envelope.requiretls:
+        flags += b"Q"  # RFC 8689 5: it tells of what was to be protected
     return pack(
         queueid.report_of(job.message.id, LETTERS[job.due.action]),
         job.due.to.sender,
         recipient,
-        b"" if recipient.isascii() else b"U",  # the To field is UTF-8 then
+        flags,
         b"%d" % head_length,
         b"%d" % job.message.file.message_length,
         b"w" if whole else b"h",
@@ -239,10 +243,11 @@ def _enter(key: None) -> Work:
 
 def _inject(client: entrance.Queue, record: bytes, descriptors: Sequence[int]) -> bytes:
     """In the worker: put one report into the queue; K and its ID, or Z."""
-    name, sender, recipient, smtputf8, head_length, length, extent = unpack(record, 7)
+    name, sender, recipient, flags, head_length, length, extent = unpack(record, 7)
     text, source = descriptors
     split = int(head_length)
-    envelope = Envelope(sender, (wire_envelope.Recipient(recipient),), smtputf8=bool(smtputf8), eight_bit=True)
+    to = (wire_envelope.Recipient(recipient),)
+    envelope = Envelope(sender, to, smtputf8=b"U" in flags, eight_bit=True, requiretls=b"Q" in flags)
     try:
         submission = client.begin(name=name)
         for piece in _pieces(text, 0, split):

@@ -17,6 +17,7 @@ from qm.send.spawners import Flight, Spawner
 from qm.send.trial import Trials
 from qm.unix.loop import Loop
 from qm.wire.delivery import RECIPIENTS_MAX, WEIGHT_MAX, Addressee, Delivery, Result
+from qm.wire.envelope import tls_flag
 
 NO_COPY: Final = Result(b"Z", b"Unable to copy the message for its delivery. (#4.3.0)\n", b"4.3.0", b"")
 DEAD: Final = Result(b"Z", b"This host could not be reached a short while ago; waiting. (#4.4.1)\n", b"4.4.1", b"")
@@ -137,6 +138,7 @@ class Deliveries:
             flags += b"8"
         if envelope.smtputf8:
             flags += b"U"
+        flags += tls_flag(envelope)
         sender = policy.delivery_sender(envelope.sender, recipients[0].address)
         wanted = [envelope.recipients[r.index] for r in recipients]
         addressees = [Addressee(r.index, r.address, w.notify, w.orcpt) for r, w in zip(recipients, wanted, strict=True)]

@@ -11,6 +11,7 @@ from qm.disk.control import Controls
 from qm.send import intake, ledger
 from qm.send.chores import Chore, Chores
 from qm.send.deliveries import Deliveries
+from qm.send.expiry import Expiry
 from qm.send.logbook import Logbook
 from qm.send.message import NOW, Backlog, Clock, Message
 from qm.send.schedule import Turns
@@ -50,6 +51,7 @@ class Sender:
         self._remote = Spawner(b"qm-rspawn", remote_fd, remote, loop, self._deliveries.landed, self._lost)
         self._left_over = deque(intake.left_over())
         self._intake = intake.Intake(loop, self._arrived)
+        Expiry(loop, controls, log, self._chores, self._given_up, clock)
         self._wakeup = loop.after(0.0, self._wake)
         self._wakes_s: int | None = None  # when the wakeup is due, of the clock
         self._chores.begin(self._recall())
@@ -64,6 +66,11 @@ class Sender:
     def _arrived(self, name: bytes, kind: int) -> None:
         self._log.new(name)
         self._backlog.add_fresh(name, kind)
+
+    def _given_up(self, name: bytes, due_s: int) -> None:
+        """A held message whose time is over: nothing is left but to tell its sender."""
+        self._log.new(name)
+        self._backlog.defer(name, due_s)
 
     def _recall(self) -> Chore:
         """Put messages of an earlier life into the backlog, due when their state says."""

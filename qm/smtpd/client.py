@@ -14,7 +14,7 @@ from qm.unix.queueclient import NO_TRACE, Trace
 from qm.wire import smtpevent, trace
 from qm.wire.envelope import Envelope, Recipient
 from qm.wire.secured import Secured
-from qm.wire.smtpreply import GO, SENDER_OK, TROUBLE, Reply
+from qm.wire.smtpreply import SENDER_OK, TROUBLE, Reply
 
 _HIDDEN: Final = (b"submission", b"hidden")  # control/hideclient: in the place of who the client is
 _NO_AUTH: Final = Reply(502, b"5.5.1", b"nobody can log in here")
@@ -111,14 +111,14 @@ class Client:
     def qualified(self, recipient: bytes) -> bytes:
         return recipient if self._submission is None else self._submission.qualified(recipient)
 
-    def editor(self, transaction: Transaction, queue: Queue) -> Editor | Verdict | None:
-        """What changes a message of our users on its way, or a verdict if they may not send it; raises QmError."""
+    def editor(self, transaction: Transaction, queue: Queue) -> Editor | None:
+        """What changes a message of our users on its way; one over a limit will be held.  Raises QmError."""
         submission, login = self._submission, self.peer.login
         if submission is None or login is None:
             return None
-        verdict, notice = submission.judge_start(login, transaction.recipients)
+        transaction.hold, notice = submission.judge_start(login, transaction, self.peer.ip)
         if notice:
             message = queue.begin(NO_TRACE)
             message.write(notice)
             message.commit(Envelope(b"", (Recipient(b"postmaster@" + self._rules.me),)))
-        return submission.editor(login, transaction.mail) if verdict.reply is GO else verdict
+        return submission.editor(login, transaction.mail)

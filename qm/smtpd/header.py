@@ -4,12 +4,12 @@ A field is kept as it came unless an address in it had to be completed, so that 
 Bcc and what belongs to an envelope are taken out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from qm.wire import address, date
 from qm.wire.qualify import Hosts, complete
-from qm.wire.rfc822 import Field
+from qm.wire.rfc822 import Field, waives_tls
 from qm.wire.rfc822address import AddressList
 from qm.wire.rfc822token import Token, Unparsable, tokenise, unparse, value
 from qm.wire.smtpreply import Reply
@@ -39,6 +39,7 @@ class Stamp(NamedTuple):
 class Header(NamedTuple):
     text: bytes
     authors: tuple[bytes, ...]  # who it says it is from, each once
+    tlsoptional: bool = False  # RFC 8689 3
 
 
 def _unfit(text: bytes, why: bytes) -> Unfit:
@@ -53,7 +54,7 @@ class Completer:
         self._stamp = stamp
         self._changed = False
 
-    def header(self, fields: Iterable[Field]) -> Header:
+    def header(self, fields: Sequence[Field]) -> Header:
         """Raises Unfit."""
         seen: set[bytes] = set()
         kept: list[bytes] = []
@@ -68,7 +69,8 @@ class Completer:
                 kept.append(self._list(field))
             elif field.name not in _REMOVED:
                 kept.append(field.text)
-        return Header(b"".join([*self._missing(seen, authors), *kept]), tuple(authors))
+        text = b"".join([*self._missing(seen, authors), *kept])
+        return Header(text, tuple(authors), waives_tls(fields))
 
     def _author(self, field: Field, authors: dict[bytes, None]) -> bytes:
         try:

@@ -231,9 +231,6 @@ class Session:
     def _start(self) -> None:
         try:
             editor = self._client.editor(self._mail, self._queue)
-            if isinstance(editor, Verdict):
-                self._settle(editor)
-                return
             self._mail.begin(self._queue, self._client.trace(self._mail), editor)
         except QmError as error:  # said now, not after the peer has sent it all
             self._settle(failure(error))

@@ -7,20 +7,19 @@ are; the rest passes as it comes.
 import itertools
 import os
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from qm.smtpd.header import Completer, Stamp, Unfit
 from qm.smtpd.login import Store
 from qm.smtpd.policy import Verdict
+from qm.smtpd.transaction import Hold, Transaction
 from qm.wire import address, date, trace
-from qm.wire.envelope import Recipient
 from qm.wire.qualify import Hosts, complete
 from qm.wire.rfc822 import HeaderReader, HeaderTooLong
 from qm.wire.rfc822address import single
 from qm.wire.rfc822token import Unparsable, value
 from qm.wire.smtpevent import Mail
-from qm.wire.smtpreply import GO, SENDER_OK, TROUBLE, Reply
+from qm.wire.smtpreply import SENDER_OK, TROUBLE, Reply
 from qm.wire.userquery import Exists, Login
 from qm.wire.userquery import Verdict as Answer
 
@@ -30,7 +29,22 @@ _NOT_YOURS: Final = Reply(553, b"5.7.1", b"that sender address is not yours")
 _NOT_YOUR_FROM: Final = Reply(550, b"5.7.1", b"an address in From or Sender is not yours")
 _LONG_HEADER: Final = Reply(552, b"5.3.4", b"the header is longer than %d bytes" % HEADER_MAX)
 _NEEDS_UTF8: Final = Reply(550, b"5.6.7", b"a From or Sender in UTF-8 needs SMTPUTF8")  # RFC 6531 3.5
-_LIMIT: Final = Reply(451, b"4.7.1", b"you have sent too much in this hour, please try again later")
+_NOTICE: Final = b"""\
+The login %b has sent as much as it may in an hour (%b).
+The message that was too much is from <%b>, and came from %b.
+
+What this login sends in the rest of the hour is taken and held, not delivered:
+control/limitheld messages at most, the others are deferred.  To look at what is
+held, and to let it go or throw it away, as root:
+
+    qm hold list
+    qm hold show ID
+    qm hold release ID ...
+    qm hold delete ID ...
+
+What is still held when its time in the queue is over goes back to its sender.
+If somebody has stolen the password, change it; this is said once an hour.
+"""
 
 _count: Final = itertools.count()
 
@@ -44,6 +58,7 @@ class Editor:
         self._login = login
         self._mail = mail
         self._reader: HeaderReader | None = HeaderReader(HEADER_MAX)
+        self.tlsoptional = False  # known once the header is
 
     def feed(self, text: bytes) -> bytes:
         reader = self._reader
@@ -70,6 +85,7 @@ class Editor:
             reply = _owned(self._store.sender(self._login, author), _NOT_YOUR_FROM)
             if reply is not None:
                 raise Unfit(reply, b"header:" + author)
+        self.tlsoptional = header.tlsoptional
         return header.text + reader.body
 
 
@@ -103,24 +119,25 @@ class Submission:
         reply = _owned(self._store.sender(login, sender), _NOT_YOURS)
         return Verdict(SENDER_OK, b"ok", sender) if reply is None else Verdict(reply, b"authsenders")
 
-    def judge_start(self, login: Login, recipients: Sequence[Recipient]) -> tuple[Verdict, bytes]:
-        """Whether *login* may send one more message, and a notice for the postmaster, or b""."""
-        domains = {address.split(recipient.address)[1] for recipient in recipients}
-        spent = self._store.spend(login, len(recipients), domains)
+    def judge_start(self, login: Login, transaction: Transaction, ip: bytes) -> tuple[Hold | None, bytes]:
+        """Why one more message of *login* is to be held, or None; and a notice for the postmaster, or b""."""
+        domains = {address.split(recipient.address)[1] for recipient in transaction.recipients}
+        spent = self._store.spend(login, len(transaction.recipients), domains)
         if spent.verdict is Answer.YES:
-            return Verdict(GO, b"ok"), b""
-        return Verdict(_LIMIT, spent.text), self._notice(login, spent.text) if spent.first else b""
+            return None, b""
+        name = trace.safe(login.name).lower()
+        limit = spent.text.partition(b":")[0].removeprefix(b"control/")
+        notice = self._notice(name, spent.text, transaction.mail.sender, ip) if spent.first else b""
+        return Hold(trace.safe(limit), name), notice
 
-    def _notice(self, login: Login, limit: bytes) -> bytes:
+    def _notice(self, name: bytes, limit: bytes, sender: bytes, ip: bytes) -> bytes:
         now_s = int(time.time())
-        name = trace.safe(login.name)
-        return (
+        head = (
             b"Date: %b\nMessage-ID: <%b.%b@%b>\nFrom: MAILER-DAEMON@%b\nTo: postmaster@%b\n"
             b"Subject: %b has reached a limit\n\n"
-            b"The login %b has sent as much as it may in an hour (%b).\n"
-            b"Its messages are deferred until the hour is over; this is said once an hour.\n"
-            % (date.rfc5322(now_s), date.compact(now_s), _unique(), self._me, self._me, self._me, name, name, limit)
+            % (date.rfc5322(now_s), date.compact(now_s), _unique(), self._me, self._me, self._me, name)
         )
+        return head + _NOTICE % (name, limit, trace.safe(sender), trace.safe(ip))
 
     def editor(self, login: Login, mail: Mail) -> Editor:
         completer = Completer(self._hosts, mail.sender, Stamp(int(time.time()), _unique()))

@@ -4,7 +4,7 @@ A message is promised only after the queue's own promise; until then every failu
 """
 
 import time
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from qm.errors import Permanent, QmError
 from qm.smtpd import policy
@@ -39,6 +39,9 @@ class Editor(Protocol):
 
     def end(self) -> bytes: ...
 
+    @property
+    def tlsoptional(self) -> bool: ...  # TLS-Required: No, once it has ended
+
 
 class Queue(Protocol):
     def ensure(self) -> None: ...  # raises Temporary when the queue is out of reach
@@ -49,10 +52,18 @@ class Queue(Protocol):
 _NOBODY: Final = Mail(b"")
 
 
+class Hold(NamedTuple):
+    """Why the message is not to be delivered yet."""
+
+    limit: bytes  # a control file
+    login: bytes
+
+
 class Transaction:
     def __init__(self, mail: Mail = _NOBODY) -> None:
         self.mail = mail
         self.recipients: list[Recipient] = []
+        self.hold: Hold | None = None
         self.crowd = 0  # recipients that found no room
         self.size = 0  # bytes of the message so far
         self.id = b""  # of the queue, once it has promised
@@ -109,14 +120,22 @@ class Transaction:
             return looping
         if self._editor is not None and (lost := self._pass_on(None)) is not None:
             return lost
-        sender, _, eight_bit, smtputf8, ret, envid, *_ = self.mail
+        sender, _, eight_bit, smtputf8, ret, envid, requiretls, *_ = self.mail
+        tlsoptional = self._editor is not None and self._editor.tlsoptional
         envelope = Envelope(sender, tuple(self.recipients), client, protocol, eight_bit, smtputf8, ret, envid)
+        if requiretls or tlsoptional:
+            envelope = envelope._replace(requiretls=requiretls, tlsoptional=tlsoptional)
+        if self.hold is not None:
+            envelope = envelope._replace(held=self.hold.limit, login=self.hold.login)
         message, self._message = self._message, None
         try:
             self.id = message.commit(envelope).name
         except QmError as error:
             return failure(error)
-        return Verdict(OK._replace(text=b"ok %d id %b" % (time.time(), self.id)), b"ok")
+        text = b"ok %d id %b" % (time.time(), self.id)
+        if self.hold is not None:
+            return Verdict(OK._replace(text=text + b" held"), b"held:" + self.hold.limit)
+        return Verdict(OK._replace(text=text), b"ok")
 
     def drop(self) -> None:
         """Throw away a message that is under way."""

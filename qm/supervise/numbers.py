@@ -14,7 +14,7 @@ from qm.disk import certfiles
 
 ESTABLISHED: Final = "01"  # proc(5), /proc/net/tcp
 COUNT_MAX: Final = 1_000_000  # files of a directory that are counted
-FOLDERS: Final = {"new": "queue/new", "under way or waiting": "queue/cur", "bad": "queue/bad"}
+FOLDERS: Final = {"new": "queue/new", "under way or waiting": "queue/cur", "held": "queue/held", "bad": "queue/bad"}
 SOON_DAYS: Final = 14  # what renews itself has done so long before
 _NUMBER: Final = re.compile(rb"\d{1,9}")
 
@@ -53,7 +53,8 @@ def limit(argv: Sequence[bytes]) -> int:
 def queue() -> str:
     """How many messages are where; empty where that is not for us to see."""
     try:
-        counts = {name: _count(folder) for name, folder in FOLDERS.items()}
+        # a queue service of before has made no held/
+        counts = {n: _count(folder) for n, folder in FOLDERS.items() if n != "held" or os.path.lexists(folder)}
     except OSError:
         return ""
     return ", ".join(f"{count} {name}" for name, count in counts.items())

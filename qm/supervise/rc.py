@@ -2,7 +2,7 @@
 
 Usage:   qm-rc start|stop|restart|reload|status|run
 Reads:   run/status, run/lock; status: services, control/me, certificates, and how many files are in
-         queue/{new,cur,bad}
+         queue/{new,cur,held,bad}
 Env:     QMHOME, NOTIFY_SOCKET (run: a service manager's)
 Writes:  fd 1 (what it did); signals qm-supervise
 As:      root, or the owner of a private system

@@ -9,7 +9,7 @@ from qm.errors import Permanent
 from qm.unix import entrance
 from qm.unix.program import Env, home_from_here
 from qm.unix.queueclient import Accepted
-from qm.wire.envelope import Envelope
+from qm.wire.envelope import TLS_WORDS, Envelope
 
 _UNFIT = (b"\r", b"\n", b"\0")
 
@@ -22,17 +22,23 @@ def _check(address: bytes) -> None:
 def post(env: Env, message: Iterable[bytes], envelope: Envelope) -> Accepted:
     """Queue the *message*, which comes in pieces; raises Temporary, Permanent.
 
-    What the envelope says of 8-bit bytes and UTF-8 is found out here.
+    What the envelope says of 8-bit bytes and UTF-8 is found out here.  QMTLS says, in a delivery's environment, what
+    its message has asked for, and that goes for what comes of it, too (RFC 8689 6).
     """
     addresses = [envelope.sender, *(recipient.address for recipient in envelope.recipients)]
     for address in addresses:
         _check(address)
-    ascii_only = True
+    ascii_only, tls = True, env.get(b"QMTLS", b"")
     with entrance.queue(env, home_from_here(env)) as client:
         submission = client.begin()
         for piece in message:
             ascii_only = ascii_only and piece.isascii()
             submission.write(piece)
         return submission.commit(
-            envelope._replace(eight_bit=not ascii_only, smtputf8=not all(map(bytes.isascii, addresses)))
+            envelope._replace(
+                eight_bit=not ascii_only,
+                smtputf8=not all(map(bytes.isascii, addresses)),
+                requiretls=tls == TLS_WORDS[b"Q"],
+                tlsoptional=envelope.tlsoptional or tls == TLS_WORDS[b"q"],
+            )
         )

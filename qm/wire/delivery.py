@@ -21,7 +21,7 @@ OUTCOME_MAX: Final = 50_000  # bytes of a packed Outcome
 TEXT_MAX: Final = 6000  # bytes of one result's text
 DIAGNOSTIC_MAX: Final = 1000  # bytes
 MTA_MAX: Final = 255  # bytes
-FLAGS: Final = b"d8U"
+FLAGS: Final = b"d8UQq"
 _DELIVERY_FIELDS: Final = 11
 _FOLLOWER: Final = re.compile(rb"(?:\d{1,10}\.\d{1,10})?")
 _RESULT_FIELDS: Final = 6
@@ -39,7 +39,7 @@ class Addressee(NamedTuple):
 class Delivery(NamedTuple):
     number: int
     id: bytes
-    flags: bytes  # of b"d": possible duplicate, b"8": 8BITMIME, b"U": SMTPUTF8 was asked for
+    flags: bytes  # of b"d": possible duplicate, b"8": 8BITMIME, b"U": SMTPUTF8 was asked for, b"Q", b"q": TLS_WORDS
     sender: bytes  # VERP already expanded
     recipients: tuple[Addressee, ...]  # at least one
     ret: bytes = b""  # RFC 3461 4.3

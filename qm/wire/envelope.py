@@ -1,8 +1,9 @@
-"""The envelope: who sent a message, who gets it, and what the sender asked for (RFC 5321 2.3.1, RFC 3461).
+"""The envelope: who sent a message, who gets it, and what the sender asked for (RFC 5321 2.3.1, RFC 3461, RFC 8689).
 
 On disk and on the queue's door it is a run of NUL-terminated records of one letter each, in this order::
 
-    u uid  p pid  b birth_ns  i client address  P protocol  8  U  R RET  V ENVID  F sender
+    u uid  p pid  b birth_ns  i client address  P protocol  8  U  Q  q  H limit  L login  R RET  V ENVID
+    F sender
     { N NOTIFY  O ORCPT  T recipient }
 
 u, p and b are the queue's own: `encode` writes them when they are known and `decode` takes their absence for an
@@ -20,6 +21,9 @@ ADDRESS_MAX: Final = 1000  # bytes; qmail.md section 5 has 1002
 RECIPIENTS_MAX: Final = 100_000  # of one message; bounds what a reader holds
 ENVELOPE_MAX: Final = 16 * 1024 * 1024  # bytes of all records; 160 for each of RECIPIENTS_MAX
 
+
+# RFC 8689: what a delivery's flag says, and QMTLS in the environment of a program
+TLS_WORDS: Final = {b"Q": b"required", b"q": b"optional"}
 
 _NO_WORD: Final = re.compile(rb"[\x00-\x20\x7f]")
 
@@ -46,6 +50,15 @@ class Envelope(NamedTuple):
     uid: int = -1  # of the process that handed the message in; -1: not stamped yet
     pid: int = -1
     born_ns: int = 0
+    requiretls: bool = False  # RFC 8689 2: never in clear, never to a server that nobody vouches for
+    tlsoptional: bool = False  # RFC 8689 3, TLS-Required: No; means nothing beside requiretls
+    held: bytes = b""  # the limit that its login had reached: not delivered until somebody releases it
+    login: bytes = b""  # whose, of one that is held
+
+
+def tls_flag(envelope: Envelope) -> bytes:
+    """The key of TLS_WORDS, or nothing; a requirement outranks what a header says (RFC 8689 3)."""
+    return b"Q" if envelope.requiretls else b"q" if envelope.tlsoptional else b""
 
 
 def _address(field: bytes) -> bytes:
@@ -72,6 +85,12 @@ def encode(envelope: Envelope) -> bytes:
         records.append(b"8")
     if envelope.smtputf8:
         records.append(b"U")
+    if envelope.requiretls:
+        records.append(b"Q")
+    if envelope.tlsoptional:
+        records.append(b"q")
+    if envelope.held:
+        records += [b"H" + envelope.held, b"L" + envelope.login]
     if envelope.ret:
         records.append(b"R" + envelope.ret)
     if envelope.envid:
@@ -89,9 +108,9 @@ def encode(envelope: Envelope) -> bytes:
     return text
 
 
-_FIELDS: Final = {b"i": "client", b"P": "protocol", b"R": "ret", b"V": "envid"}
+_FIELDS: Final = {b"i": "client", b"P": "protocol", b"H": "held", b"L": "login", b"R": "ret", b"V": "envid"}
 _NUMBERS: Final = {b"u": "uid", b"p": "pid", b"b": "born_ns"}
-_FLAGS: Final = {b"8": "eight_bit", b"U": "smtputf8"}
+_FLAGS: Final = {b"8": "eight_bit", b"U": "smtputf8", b"Q": "requiretls", b"q": "tlsoptional"}
 
 
 def _recipients(records: Iterator[bytes]) -> Iterator[Recipient]:

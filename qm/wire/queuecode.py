@@ -22,6 +22,7 @@ TMP: Final = 63
 NEW: Final = 66
 BUSY: Final = 71
 LOST: Final = 74
+HELD: Final = 75
 BUG: Final = 81
 CUSTOM: Final = 82  # of a QMAILQUEUE: the text is on descriptor 6
 FORMAT: Final = 91
@@ -41,12 +42,13 @@ TEXTS: Final[dict[int, str]] = {
     NEW: "the queue cannot file the message",
     BUSY: "the queue has too many messages of this user under way",
     LOST: "the queue broke off; whether it has the message is not known",
+    HELD: "you have sent too much in this hour, please try again later",
     BUG: "the queue has a bug",
     FORMAT: "the queue was asked in a wrong format",
     CANNOT_RUN: "the queue's program cannot be run",
 }
 
-_STATUS: Final = {TOO_LONG: "1.3", 115: "1.3", 72: "4.1", 73: "4.1", LOST: "4.2"}
+_STATUS: Final = {TOO_LONG: "1.3", 115: "1.3", 72: "4.1", 73: "4.1", LOST: "4.2", HELD: "7.1"}
 
 
 def permanent(code: int) -> bool:

@@ -34,6 +34,12 @@ def field(text: bytes) -> Field | None:
     return Field(match[1].lower(), text) if match else None
 
 
+def waives_tls(fields: Iterable[Field]) -> bool:
+    """Whether the one field TLS-Required says No (RFC 8689 3)."""
+    said = [field.body.strip().lower() for field in fields if field.name == b"tls-required"]
+    return said == [b"no"]
+
+
 def one_line(value: bytes, instead: bytes = b" ") -> bytes:
     """*value* with *instead* for each CR, LF and NUL, so that in a header it is no more than it says."""
     return _ENDS.sub(instead, value)

@@ -44,6 +44,7 @@ class Extensions(NamedTuple):
     chunking: bool = False  # RFC 3030
     dsn: bool = False  # RFC 3461
     starttls: bool = False  # RFC 3207
+    requiretls: bool = False  # RFC 8689
     size: bool = False  # RFC 1870
     size_max: int = 0  # bytes; 0: not said
     auth: tuple[bytes, ...] = ()  # RFC 4954; mechanisms, in upper case
@@ -97,6 +98,7 @@ _SWITCHES: Final = {
     b"CHUNKING": "chunking",
     b"DSN": "dsn",
     b"STARTTLS": "starttls",
+    b"REQUIRETLS": "requiretls",
 }
 
 

@@ -40,6 +40,14 @@ class Trouble(Enum):
     NO_DNSSEC = "dnssec-invalid"
 
 
+class Need(Enum):
+    """What the message itself asks for (RFC 8689)."""
+
+    NOTHING = 0
+    REQUIRED = 1  # REQUIRETLS, and its sender can be told if that cannot be had
+    WAIVED = 2  # TLS-Required: No
+
+
 class Rule(NamedTuple):
     level: Level
     names: tuple[bytes, ...] = ()  # in lower case; for VERIFY

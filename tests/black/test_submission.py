@@ -114,28 +114,6 @@ def test_whose_addresses(submit: Suite) -> None:
         assert smtp.data(b"From: Ann <ann@test.example>, sales\r\n\r\nx\r\n")[0] == 250
 
 
-def test_limits(submit: Suite) -> None:
-    """Over a limit of the hour a login is told to come later, and postmaster gets one message."""
-    submit.control("limitmessages", "2\n")
-    submit.dot_qmail("alias", "&ann\n", "-postmaster")
-    submit.restart()
-    with client(submit) as smtp:
-        smtp.login("ann", "secret")
-        codes = []
-        for _ in range(5):
-            smtp.mail(ANN)
-            smtp.rcpt(ANN)
-            try:
-                codes.append(smtp.data(b"Subject: x\r\n\r\nx\r\n")[0])
-            except smtplib.SMTPDataError as error:
-                codes.append(error.smtp_code)
-    assert codes == [250, 250, 451, 451, 451]
-    mails = submit.wait_for_mail(3)
-    submit.wait_until_idle()
-    assert len(submit.mail()) == 3
-    assert len([mail for mail in mails if b"Subject: ann has reached a limit\n" in mail]) == 1
-
-
 def test_a_login_name_cannot_write_a_header(submit: Suite) -> None:
     """Nothing that a client logs in with gets into a message or makes a log line of its own."""
     evil = b"\0ann\r\nX-Evil: 1\nqm-smtpd: 1 login name=root code=235\0secret"

@@ -152,5 +152,6 @@ def test_a_wrong_owner_is_named(home: Path) -> None:
 def test_every_directory_that_is_made_at_the_start_is_the_queues() -> None:
     """What the service makes is below queue/, so that its owner can."""
     made = [place for place in layout.PLACES if place.made is Made.START]
-    assert {place.path for place in made} == {queue.TMP, queue.NEW, queue.CUR, queue.STATE, queue.BAD, queue.TRIGGER}
+    folders = {queue.TMP, queue.NEW, queue.CUR, queue.STATE, queue.HELD, queue.BAD}
+    assert {place.path for place in made} == {*folders, queue.TRIGGER}
     assert {place.kind for place in made} == {Kind.FOLDER, Kind.FIFO}

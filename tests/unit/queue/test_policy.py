@@ -57,8 +57,10 @@ def test_only_send_and_the_owner_may_ask_for_an_id() -> None:
 def test_a_stranger_claims_no_client_and_no_protocol() -> None:
     """What network programs record of their peer cannot be forged by a local user; what he may ask for stays."""
     claimed = Envelope(b"a@b", (), client=b"10.0.0.1", protocol=b"ESMTPSA", eight_bit=True, envid=b"x")
+    claimed = claimed._replace(held=b"limitmessages", login=b"y")
     assert policy.honest(RULES, QMAILD, claimed) == claimed
-    assert policy.honest(RULES, STRANGER, claimed) == claimed._replace(client=b"", protocol=b"local")
+    believed = claimed._replace(client=b"", protocol=b"local", held=b"", login=b"")
+    assert policy.honest(RULES, STRANGER, claimed) == believed
 
 
 @given(st.integers(0, 1 << 32), st.integers(0, 1 << 32))

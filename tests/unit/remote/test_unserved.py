@@ -54,3 +54,18 @@ def test_words() -> None:
     text = unserved([SILENT, refused], 2, relay=False)[0].text
     assert b"(192.0.2.1: connection timed out, 192.0.2.2: connection refused)" in text and b"#4.4.1" in text
     assert b"192.0.2.1 but connection died. (#4.4.2)" in unserved([LOST], 1, relay=False)[0].text
+
+
+UNFIT = Miss(A, b"%b does not offer REQUIRETLS.", None, reached=True, status=b"5.7.30", final=True)
+
+
+def test_a_requirement_that_nobody_can_keep() -> None:
+    """It is for ever if no address is left that could, a relay's too; the code then is that of RFC 8689."""
+    for relay in (False, True):
+        result, health = unserved([UNFIT], 1, relay=relay)
+        assert (result.letter, result.status, health) == (b"D", b"5.7.30", Health.UNKNOWN)
+    assert unserved([NO, UNFIT], 2, relay=False)[0].status == b"5.7.30"
+    for others in ([], [LATER], [LOST], [SILENT]):
+        result, _ = unserved([UNFIT, *others], 2, relay=False)
+        assert (result.letter, result.status[:1]) == (b"Z", b"4")
+    assert unserved([UNFIT], 2, relay=False)[0].status == b"4.7.30"

@@ -49,6 +49,8 @@ def test_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(count):
             (tmp_path / "queue" / folder / str(number)).touch()
     assert numbers.queue() == "1 new, 2 under way or waiting, 0 bad"
+    (tmp_path / "queue/held").mkdir()
+    assert numbers.queue() == "1 new, 2 under way or waiting, 0 held, 0 bad"
 
 
 def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,15 @@ ENVELOPE = st.builds(
     protocol=WORD,
     eight_bit=st.booleans(),
     smtputf8=st.booleans(),
+    requiretls=st.booleans(),
+    tlsoptional=st.booleans(),
     ret=WORD,
     envid=WORD,
     uid=st.just(-1),
     pid=st.just(-1),
     born_ns=st.just(0),
+    held=st.just(b""),
+    login=st.just(b""),
 )
 STAMPED = st.builds(
     lambda envelope, uid, pid, born_ns: envelope._replace(uid=uid, pid=pid, born_ns=born_ns),
@@ -33,7 +37,10 @@ STAMPED = st.builds(
 )
 
 
-@given(ENVELOPE | STAMPED)
+HELD = st.builds(lambda envelope, held, login: envelope._replace(held=held + b"x", login=login), ENVELOPE, WORD, WORD)
+
+
+@given(ENVELOPE | STAMPED | HELD)
 def test_what_was_encoded_is_decoded(envelope: Envelope) -> None:
     """Every field of an envelope survives, stamped by the queue or not."""
     assert decode(encode(envelope)) == envelope
