@@ -35,7 +35,7 @@ def _package(text: bytes, sender: bytes, *recipients: bytes) -> bytes:
 
 def _say(suite: Suite, data: bytes) -> list[bytes]:
     """What qm-qmtpd answers to *data* and the end of it."""
-    with socket.create_connection((HOST, suite.port("qmtp")), 10) as peer:
+    with socket.create_connection((HOST, suite.port("qmtp")), 60) as peer:
         peer.sendall(data)
         peer.shutdown(socket.SHUT_WR)
         said = b""
