@@ -1,7 +1,7 @@
 """qmtpd: receive messages by QMTP on descriptors 0 and 1.
 
 Usage:   qm-qmtpd
-Reads:   fd 0 (peer), control/{me,databytes,rcpthosts}, control/morercpthosts.cdb
+Reads:   fd 0 (peer), control/{me,databytes,maxrecipients,rcpthosts}, control/morercpthosts.cdb
 Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, RELAYCLIENT, DATABYTES, NOUSERCHECK,
          QMAILQUEUE
 Writes:  fd 1 (peer), fd 2 (log)
@@ -30,9 +30,10 @@ from qm.wire.rcpthosts import Lookup, who_says_ours
 from qm.wire.record import Malformed
 from qm.wire.userquery import Verdict
 
-CONTROLS: Final = ("databytes", "rcpthosts")
+CONTROLS: Final = ("databytes", "maxrecipients", "rcpthosts")
 _NOT_OURS: Final = b"Dsorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)"
 _NO_MAILBOX: Final = b"Dsorry, no mailbox here by that name (#5.1.1)"
+_TOO_MANY: Final = b"Ztoo many recipients; send the message again for the rest (#4.5.3)"
 _LATER: Final = b"Zunable to check that address now (#4.3.0)"
 
 
@@ -43,6 +44,7 @@ class Rules(NamedTuple):
     more: Lookup
     relay: bytes | None  # RELAYCLIENT: anywhere, with this appended to each recipient
     databytes: int  # the largest message; 0: no limit
+    maxrecipients: int  # of one message; 0: no limit but RECIPIENTS_MAX
     users: UserClient | None  # who knows mailboxes
 
 
@@ -58,6 +60,7 @@ def _rules(env: Env) -> Rules:
         lambda key: more.lookup(key) is not None,
         env.get(b"RELAYCLIENT"),
         int(databytes) if told else controls.number("databytes"),
+        controls.number("maxrecipients"),
         None if b"NOUSERCHECK" in env else UserClient(),
     )
 
@@ -103,7 +106,8 @@ class _Session:
         recipients: list[Recipient] = []
         while self._input.taken < end:
             recipient = self._input.text(ADDRESS_MAX)
-            answer = refusal or self._judged(recipient)
+            full = 0 < self._rules.maxrecipients <= len(answers)
+            answer = refusal or (_TOO_MANY if full else self._judged(recipient))
             answers.append(answer)
             if len(answers) > RECIPIENTS_MAX:  # an answer is owed to each
                 raise Malformed(f"more than {RECIPIENTS_MAX} recipients")

@@ -94,7 +94,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("maxline", N, 4096, "smtpd", "Longest command line.", "bytes"),
         Control("maxlogins", N, 3, "popup", "Refused logins before the connection is closed.", "logins"),
         Control("maxrcptperdelivery", N, 50, "send", "Recipients of one host in one delivery.", "recipients"),
-        Control("maxrecipients", N, 1000, "smtpd", "Recipients of one message; 0: no limit.", "recipients"),
+        Control("maxrecipients", N, 1000, "smtpd, qmtpd", "Recipients of one message; 0: no limit.", "recipients"),
         Control("moreipme", S, None, "remote", "More addresses that are this host: address[/mask]."),
         Control("morercpthosts", S, None, "smtpd", "More of rcpthosts, compiled to morercpthosts.cdb."),
         Control("notipme", S, None, "remote", "Addresses that are not this host after all: address[/mask]."),

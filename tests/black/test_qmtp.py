@@ -116,6 +116,15 @@ def test_databytes(suite: Suite) -> None:
     assert b"#5.3.4" in answers[0]
 
 
+def test_maxrecipients(qmtp: Suite) -> None:
+    """Those beyond the limit are for another message, and nobody is asked about them."""
+    qmtp.control("maxrecipients", "2\n")
+    nobody = b"no.such@" + DOMAIN.encode()
+    answers = _say(qmtp, _package(b"\n" + TEXT, b"a@b", ANN, nobody, ANN, nobody))
+    assert [answer[:1] for answer in answers] == [b"K", b"D", b"Z", b"Z"]
+    assert answers[-1].endswith(b"(#4.5.3)")
+
+
 def test_morercpthosts(qmtp: Suite) -> None:
     """Domains of the cdb are ours, too."""
     (qmtp.home / "control/morercpthosts").write_text(".more.test\n")

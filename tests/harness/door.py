@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from qm.disk import queue
@@ -41,8 +42,10 @@ class Door:
     def stop(self) -> None:
         """As SIGTERM does."""
         self.shop.stopping = True
-        if self.shop.leave is not None:
-            self.shop.leave()
+        leave = self.shop.leave
+        if leave is not None:
+            with suppress(OSError):  # the other thread has just closed; in the service there is but one
+                leave()
 
     def close(self) -> None:
         self.stop()

@@ -113,7 +113,7 @@ def _reference(data: bytes, relay: bytes | None) -> tuple[bytes, list[tuple[byte
 
 def _run(data: bytes, size: int, relay: bytes | None, **limits: int) -> tuple[Wire, Queue, bool]:
     wire, queue = Wire(data, size), Queue()
-    rules = qmtpd.Rules(HOSTS, lambda key: False, relay, limits.get("databytes", 0), None)
+    rules = qmtpd.Rules(HOSTS, lambda key: False, relay, limits.get("databytes", 0), 0, None)
     session = qmtpd._Session(Peer(wire, {}, b"me.example", b"QMTP"), rules, queue)  # type: ignore[arg-type]
     try:
         session.run()

@@ -470,7 +470,7 @@ def test_retire_all_lets_every_worker_go(make_rig: MakeRig) -> None:
 
 def test_close_ends_and_reaps_every_worker(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle workers leave, busy ones are terminated, deaf ones killed; their jobs are None and no zombie is left."""
-    monkeypatch.setattr(spawner, "STOP_S", 0.1)
+    monkeypatch.setattr(spawner, "STOP_S", 1.0)
     rig = make_rig()
     reader, writer = os.pipe()
     deaf = rig.give(b"ignore", "", (writer,))
