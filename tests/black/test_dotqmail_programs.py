@@ -60,6 +60,15 @@ def test_forward_keeps_every_byte(there: Injection) -> None:
     assert queued.envelope.eight_bit
 
 
+@pytest.mark.parametrize("argv", [("forward", "bob@b.example"), ("condredirect", "bob@b.example", "true")])
+def test_what_was_asked_of_tls_goes_along(there: Injection, argv: tuple[str, ...]) -> None:
+    """What QMTLS says of the message is true of what is sent on (RFC 8689 6); any other word says nothing."""
+    for word in ("required", "optional", "no"):
+        run(there, *argv, env={**DELIVERY, "QMTLS": word})
+    asked = [(queued.envelope.requiretls, queued.envelope.tlsoptional) for queued in there.queued()]
+    assert asked == [(True, False), (False, True), (False, False)]
+
+
 @pytest.mark.parametrize("missing", ["NEWSENDER", "DTLINE"])
 def test_forward_outside_of_qmail(there: Injection, missing: str) -> None:
     """Without NEWSENDER or DTLINE it exits 100; without an address, too."""

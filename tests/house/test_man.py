@@ -193,7 +193,7 @@ def test_groff_sets_it(page: Path) -> None:
 
 # Where the tests of programs with options and variables of their own are.
 TESTS_OF: Final = {
-    "qm-inject": "unit/inject corpus/header black/test_inject.py",
+    "qm-inject": "unit/inject corpus/header black/test_inject.py black/test_requiretls.py",
     "sendmail": "black/test_sendmail.py",
     "qm-pw2u": "unit/test_pw2u.py",
     "qm-vacation": "unit/vacation black/test_dotqmail_programs.py",
