@@ -121,8 +121,8 @@ class _Session:
             return handover.BAD_RECIPIENT
         try:
             if rules.relay is None:
-                domain = address.split(recipient)[1]
-                if domain and not who_says_ours(rules.rcpthosts, rules.more, domain):
+                domain = address.split(recipient)[1]  # that of x@y@ is empty, and nobody's
+                if b"@" in recipient and not who_says_ours(rules.rcpthosts, rules.more, domain):
                     return _NOT_OURS
             if rules.users is None:
                 return b""

@@ -5,6 +5,7 @@ nothing that the first has done; a crash between the two leaves the ID in the qu
 only read.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -83,20 +84,33 @@ class _Memory:
         flags = os.O_RDONLY if dry_run else os.O_RDWR | os.O_APPEND | os.O_CREAT
         self.known: set[bytes] = set()
         self._fd = -1
+        self._gap = b""
         try:
             self._fd = os.open(MEMORY, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             if not dry_run:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with open(self._fd, "rb", closefd=False) as file:
-                self.known = {line.partition(b" ")[0] for line in file}
+                lines = file.read().splitlines(keepends=True)
+            self.known = {line.partition(b" ")[0] for line in lines}
+            if lines and not lines[-1].endswith(b"\n"):
+                self._gap = b"\n"  # a crash has cut the last line short
         except FileNotFoundError:
             pass
         except BlockingIOError as error:
             raise Temporary("another import is at work") from error
+        except OSError as error:
+            raise Temporary("cannot write down what is taken", detail=f"{MEMORY}: {error.strerror}") from error
 
     def add(self, source: Source, message_id: bytes) -> None:
-        os.write(self._fd, b"%b %b %b\n" % (message_id, source.kind, os.fsencode(source.name)))
-        os.fsync(self._fd)
+        """Raises Temporary; the message is in the queue then, and will be seen there."""
+        line = b"%b %b %b\n" % (message_id, source.kind, os.fsencode(source.name))
+        try:
+            if os.write(self._fd, self._gap + line) < len(self._gap + line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._fd)
+        except OSError as error:
+            raise Temporary("cannot write down what has been taken", detail=f"{MEMORY}: {error.strerror}") from error
+        self._gap = b""
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -6,6 +6,7 @@ over there: a repetition is seen.
 
 import os
 import socket
+import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple
@@ -112,13 +113,18 @@ class Taker:
             text = b"%d recipients, %d have it" % (len(envelope.recipients), mail.done)
             if self._store is None:
                 return b"K", text, message_id
-            draft = Draft(_received(kind, name), mail.message, lambda: envelope, os.getuid(), os.getpid(), message_id)
-            accepted = accept(self._store, draft)
+            accepted = accept(self._store, self._draft(mail, kind, name, message_id))
             return (b"A" if accepted.already else b"K"), text, accepted.name
         except (Malformed, ValueError) as error:
             return b"Z", os.fsencode(str(error)), b""
         except (OSError, NotQueued) as error:
             return b"Z", os.fsencode(f"cannot be read or queued: {error}"), b""
+
+    @staticmethod
+    def _draft(mail: _Mail, kind: bytes, name: bytes, message_id: bytes) -> Draft:
+        """It keeps its age, unless that is in the future: queuelifetime counts on."""
+        received, born_ns = _received(kind, name), min(mail.born_ns, time.time_ns())
+        return Draft(received, mail.message, lambda: mail.envelope, os.getuid(), os.getpid(), message_id, born_ns)
 
     def serve(self, channel: socket.socket) -> None:
         while True:

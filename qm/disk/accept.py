@@ -50,6 +50,7 @@ class Draft(NamedTuple):
     uid: int  # of whoever hands it in
     pid: int
     name: bytes = b""  # the derived ID that it must have; such a one is never held
+    born_ns: int = 0  # of a message that waited in another queue before, when that was; 0: it begins here
 
 
 class Store:
@@ -144,7 +145,8 @@ def write(entry: Entry) -> None:
         for piece in draft.message:
             _write_all(entry.fd, [*pieces, entry.counted(piece)])
             pieces.clear()
-    stamped = draft.envelope()._replace(uid=draft.uid, pid=draft.pid, born_ns=entry.born_ns)
+    born_ns = draft.born_ns or entry.born_ns
+    stamped = draft.envelope()._replace(uid=draft.uid, pid=draft.pid, born_ns=born_ns)
     if stamped.held and not draft.name:
         entry.is_held, entry.target = True, entry.store.held
     text = wire_envelope.encode(stamped)

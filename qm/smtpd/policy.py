@@ -37,7 +37,8 @@ def extensions(rules: Rules, peer: Peer, offers: Sequence[bytes] = ()) -> Reply:
     size = size_limit(rules, peer)
     if peer.secured is not None:
         offers = [*offers, b"REQUIRETLS"]  # RFC 8689 2: under TLS only
-    words = b"PIPELINING\nSIZE %d\n8BITMIME\nSMTPUTF8\nCHUNKING\nDSN\nENHANCEDSTATUSCODES" % size
+    dsn = b"DSN\n" if peer.dsn else b""
+    words = b"PIPELINING\nSIZE %d\n8BITMIME\nSMTPUTF8\nCHUNKING\n%bENHANCEDSTATUSCODES" % (size, dsn)
     return Reply(250, b"", b"\n".join((rules.greeting, *offers, words)))
 
 

@@ -81,6 +81,7 @@ class Peer(NamedTuple):
     secured: Secured | None = None  # what TLS agreed on
     auth: bool = False  # logins are taken
     login: Login | None = None
+    dsn: bool = True  # without QMAILQUEUE, whose program is told addresses only
 
 
 def rules(controls: Source, host: bytes = b"", *, lmtp: bool = False) -> Rules:
@@ -127,6 +128,7 @@ def peer(env: Mapping[bytes, bytes], *, auth: bool = False) -> Peer:
         b"SUBMISSION" in env,
         secured_by(env),
         auth or b"SUBMISSION" in env,
+        dsn=not env.get(b"QMAILQUEUE"),
     )
 
 

@@ -69,6 +69,7 @@ class Child:
             fds.close_from(_READY_FD + 1)
             title.show(argv)
             env = {**env, **dict(self.service.env)}
+            os.environb.update(self.service.env)  # for those of its workers that look there
             if chain.is_ours(argv[0]):
                 env[b"QMREADY"] = b"%d" % _READY_FD
             code = chain.prepare(argv, env)(env)

@@ -47,12 +47,11 @@ def home_from_here(env: Mapping[bytes, bytes]) -> bytes:
 
 def enter_home(env: Env) -> None:
     """chdir to the home; raises Temporary if that fails."""
-    path = home(env)
     try:
-        os.chdir(path)
+        os.chdir(home_from_here(env))
     except OSError as error:
         raise errors.Temporary(
-            "cannot enter the home directory", detail=f"{os.fsdecode(path)}: {error.strerror}"
+            "cannot enter the home directory", detail=f"{os.fsdecode(home(env))}: {error.strerror}"
         ) from error
 
 

@@ -10,6 +10,7 @@ import re
 import select
 import signal
 import time
+from contextlib import suppress
 from typing import Final, NoReturn
 
 from qm.unix import fds, oversee
@@ -61,6 +62,7 @@ class Running:
         self._timeout_s = timeout_s
         self._held = bytearray()
         self._listens = True  # it has not closed its descriptor 0, or 1
+        self._speaks = True  # nor 6
         ends = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         (message, self._message), (envelope, self._envelope), (error, said) = ends
         try:
@@ -78,9 +80,12 @@ class Running:
 
     @staticmethod
     def _start(program: bytes, home: bytes, env: Env, places: dict[int, int]) -> int:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever runs us may ignore what we wait for
         pid = os.fork()
         if pid == 0:
             _become(program, home, env, places)
+        with suppress(OSError):  # it does so itself; whoever comes first
+            os.setpgid(pid, pid)
         return pid
 
     def write(self, chunk: bytes | memoryview) -> None:
@@ -91,12 +96,8 @@ class Running:
 
     def _pour(self, fd: int) -> None:
         """Write what is held; a program that listens no more will say why.  Raises Deferred."""
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
         while self._held and self._listens:
-            if not poll.poll(self._timeout_s * 1000):
-                self.abort()
-                raise failure(queuecode.TIMEOUT, "QMAILQUEUE does not read")
+            self._await(fd)
             try:
                 del self._held[: os.write(fd, self._held)]
             except BlockingIOError:
@@ -104,6 +105,24 @@ class Running:
             except OSError:
                 self._listens = False
         self._held.clear()
+
+    def _await(self, fd: int) -> None:
+        """Until *fd* takes more; what is said meanwhile is read, or neither would go on.  Raises Deferred."""
+        assert self._output is not None
+        deadline_s = time.monotonic() + self._timeout_s
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        if self._speaks:
+            poll.register(self._output.fd, select.POLLIN)
+        while (rest_s := deadline_s - time.monotonic()) > 0:
+            ready = [one for one, _ in poll.poll(rest_s * 1000)]
+            if self._output.fd in ready and not self._output.read():
+                self._speaks = False
+                poll.unregister(self._output.fd)
+            if fd in ready:
+                return
+        self.abort()
+        raise failure(queuecode.TIMEOUT, "QMAILQUEUE does not read")
 
     def commit(self, envelope: Envelope) -> Accepted:
         """End the message and wait for the verdict; raises Deferred, Refused."""
@@ -187,7 +206,10 @@ class QueueProgram:
             last.abort()
 
     def ensure(self) -> None:
-        """There is nothing to connect to."""
+        """There is nothing to connect to, but it must be there; raises Deferred."""
+        path = os.path.join(self._home, self._program)
+        if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+            raise failure(queuecode.CANNOT_RUN, f"QMAILQUEUE: no program {os.fsdecode(self._program)}")
 
     def begin(self, trace: Trace = NO_TRACE, name: bytes = b"") -> Running:
         """A new message, in a process of its own; nobody there knows *name*.  Raises Deferred."""

@@ -3,7 +3,9 @@
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from qm.disk import queuefile
 from qm.disk.cdb import Cdb
 from tests.harness.postfix import Postfix
-from tests.harness.suite import BIN, ROOT, Suite
+from tests.harness.suite import BIN, HOST, ROOT, Suite
 
 Make = Callable[..., Suite]
 MAIN_CF = """\
@@ -42,7 +44,7 @@ info@virtual.example  ann@test.example, bob@far.example
 sales                 ann
 old@virtual.example   @new.example
 """
-ALIASES = 'postmaster: root\nroot: ann\nprog: "|cat >/dev/null"\n'
+ALIASES = "postmaster: root\nroot: ann\nprog: \"|cat >/dev/null\"\n"
 MESSAGE = b"Subject: waits\nFrom: joe@test.example\n\n" + b"x" * 5000 + b"\n.dot\nFrom here\nno end"
 
 
@@ -141,6 +143,9 @@ def test_a_second_opinion(make_suite: Make, postfix: Postfix, open_folder: Path)
     texts = [text.split(b"\n", 2)[2] for _, text in queued(suite)]
     shown = [postfix.run("postcat", "-c", str(postfix.config), "-bh", str(path)).stdout for path in postfix.deferred()]
     assert sorted(texts) == sorted(shown)
+    told = [postfix.run("postcat", "-c", str(postfix.config), "-e", str(path)).stdout for path in postfix.deferred()]
+    times = {re.findall(rb"arrival_time: (.*)", text)[0].decode() for text in told}
+    assert {time.asctime(time.localtime(file.envelope.born_ns // 10**9)) for file, _ in queued(suite)} == times
 
 
 @pytest.mark.needs_root
@@ -244,6 +249,23 @@ def test_qmail(make_suite: Make, open_folder: Path) -> None:
     again = qm(suite, "import", "qmail", str(qmail.home), "--queue")
     assert again.stdout.count("imported before") == 2
     assert queued(suite) == []
+
+
+def test_the_age_counts_on(make_suite: Make, open_folder: Path) -> None:
+    """A message that had waited for longer than queuelifetime is tried once here and comes back."""
+    suite, qmail = make_suite(open_folder), Qmail(open_folder / "qmail")
+    (qmail.home / "control/me").write_text("test.example\n")
+    number = qmail.message(b"\n1\n", info=b"Fann@test.example\0", remote=b"Tx@far.example\0")
+    born_s = int(time.time()) - 8 * 86400
+    os.utime(qmail.home / f"queue/info/{number % 23}/{number}", (born_s, born_s))
+    assert qm(suite, "import", "qmail", str(qmail.home), "--queue").returncode == 0
+    ((file, text),) = queued(suite)
+    assert file.envelope.born_ns == born_s * 1_000_000_000
+    assert parsedate_to_datetime(text.split(b"; ", 1)[1].partition(b"\n")[0].decode()).timestamp() > born_s + 86400
+    suite.control("smtproutes", f":{HOST}:1\n")
+    suite.start()
+    (bounce,) = suite.wait_for_mail()
+    assert b"x@far.example" in bounce and bounce.startswith(b"Return-Path: <>")
 
 
 def test_usage(make_suite: Make, open_folder: Path) -> None:

@@ -46,7 +46,7 @@ class Receiver:
         certificate = home / "chain.pem"
         shutil.copy(self.world.certificate, certificate)
         more = RECEIVER.format(level=level, certificate=certificate)
-        self.postfix = Postfix(home / "postfix", more, listen=self.world.port).start()
+        self.postfix = Postfix(home / "postfix", more, f"127.0.0.1:{self.world.port} inet n - n - - smtpd\n").start()
         self.world.home.control("smtproutes", f"::{self.world.port}\n")
 
     def log(self) -> str:

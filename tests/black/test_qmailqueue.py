@@ -133,10 +133,15 @@ def test_it_does_not_listen(suite: Suite) -> None:
 
 
 def test_no_such_program(suite: Suite) -> None:
-    """A name that is no program is a temporary failure."""
+    """A name that is no program is a temporary failure, and said before the message has been sent."""
     _served(suite, "exit 0")
     (suite.home / "wrapper").unlink()
-    assert _sent(suite).startswith(b"451 4.3.0 the queue's program cannot be run")
+    with Dialogue(suite.port("filtered")) as peer:
+        peer.reply()
+        assert b"DSN" not in peer.ask(b"EHLO x"), "its program is told addresses only"
+        for command in (b"MAIL FROM:<bob@x.test>", b"RCPT TO:<" + ANN.encode() + b">"):
+            assert peer.ask(command).startswith(b"250")
+        assert peer.ask(b"DATA").startswith(b"451 4.3.0 the queue's program cannot be run")
 
 
 def test_a_client_that_goes(suite: Suite) -> None:
@@ -232,4 +237,5 @@ def test_one_that_hangs_is_killed(suite: Suite) -> None:
         message.commit(Envelope(b"", (Recipient(b"a@b"),)))
     assert caught.value.code == TIMEOUT
     for name in ("pid", "child"):
-        assert _is_over(int((suite.home / "out" / name).read_text()))
+        pid = int((suite.home / "out" / name).read_text())
+        wait_for(lambda pid=pid: _is_over(pid), f"the end of {name}")

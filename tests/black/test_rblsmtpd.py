@@ -98,6 +98,8 @@ def test_the_listed_and_the_others(folder: Path, dns: DnsAnswerer, cold: bool) -
     [
         (("-b", "-r", "bl.test"), b"553 go away"),
         (("-r", "bl.test", "-b"), b"451 go away"),
+        (("-b", "-B", "-r", "bl.test"), b"451 go away"),
+        (("-c", "-C", "-r", "dead.test"), None),
         (("-a", "wl.test", "-r", "bl.test"), None),
         (("-r", "bl.test", "-a", "wl.test"), b"451 go away"),
         (("-r", "bl.test=4"), None),

@@ -1,9 +1,11 @@
 """rspawn's workers and AUTH at relays: control/smtpauth, real servers, and relays that cheat."""
 
 import base64
+import os
 import re
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any, Final
 
 import pytest
 
-from qm.wire.delivery import Health, Outcome, Result
+from qm.wire import queueid
+from qm.wire.delivery import Addressee, Delivery, Health, Outcome, Result
 from tests.harness.barehome import BareHome
 from tests.harness.dovecot import Dovecot
 from tests.harness.outbound import Outbound
@@ -83,6 +86,32 @@ def test_a_login(world: World) -> None:
         assert [spawner.result(BOB).letter for _ in range(3)] == [b"K"] * 3
         assert mx.lines()[:4] == ["EHLO me.example", "STARTTLS", "EHLO me.example", f"AUTH PLAIN {READABLE}"]
         assert (mx.sessions(), sum(line.startswith("AUTH") for line in mx.lines())) == (1, 1)
+
+
+def test_a_follower_does_not_see_it(world: World) -> None:
+    """Who watches the dialogue of his message (sendmail -v) sees all of it but the login at the relay."""
+    addressee = Addressee(0, BOB)
+    follower = b"%d.%d" % (os.getuid(), os.getpid())
+    delivery = Delivery(0, queueid.make(1, 1), b"", b"me@me.example", (addressee,), follower=follower)
+    with (
+        world.relay("PLAIN", AUTH=[f"235 hello {READABLE}"]) as mx,
+        rspawn(world.home) as spawner,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+    ):
+        listener.bind(b"\0qm-follow-%d" % os.getpid())
+        listener.listen()
+        assert spawner.outcome(spawner.give_delivery(delivery)).results[0].letter == b"K"
+        heard = []
+        with listener.accept()[0] as channel:
+            while line := channel.recv(1000):
+                heard.append(line.decode())
+        assert f"AUTH PLAIN {READABLE}" in mx.lines()
+    assert [line for line in heard if line.startswith(">>> ")][-3:] == [
+        ">>> MAIL FROM:<me@me.example>",
+        ">>> RCPT TO:<bob@x.test>",
+        ">>> DATA",
+    ]
+    assert not any("AUTH PLAIN " in line or READABLE in line for line in heard)
 
 
 TRICKS: Final[dict[str, tuple[dict[str, list[Any]], str]]] = {

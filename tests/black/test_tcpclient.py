@@ -4,11 +4,12 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.harness.peers import free_port
+from tests.harness.peers import DnsAnswerer, free_port
 from tests.harness.tcpserver import ROOT
 from tests.harness.waiting import LIMIT_S
 
@@ -67,7 +68,16 @@ def _run(program: str, *words: str, env: dict[str, str] | None = None) -> tuple[
 
 @pytest.mark.needs(THEIRS)
 @pytest.mark.parametrize(
-    "options", [("-RHl0",), ("-v", "-RHl0"), ("-qRHl", "me.test"), ("-DRHl0", "-T", "1+1"), ("-RHl0", "-i127.0.0.1")]
+    "options",
+    [
+        ("-RHl0",),
+        ("-v", "-RHl0"),
+        ("-qRHl", "me.test"),
+        ("-DRHl0", "-T", "1+1"),
+        ("-RHl0", "-i127.0.0.1"),
+        ("-dRHl0",),
+        ("-rHl0", "-t", "1"),
+    ],
 )
 @pytest.mark.parametrize("host", ["127.0.0.1", "0"])
 def test_as_ucspi_tcp(server: Server, options: tuple[str, ...], host: str) -> None:
@@ -102,6 +112,23 @@ def test_ipv6() -> None:
     server.stop()
     assert code == 4
     assert {"PROTO=TCP6", "TCPREMOTEIP=::1", "TCP6REMOTEIP=::1", f"TCPREMOTEPORT={server.port}"} <= set(out)
+
+
+@pytest.mark.parametrize(("words", "code"), [(("-4", "0"), 4), (("-6", "127.0.0.1"), 111), (("-6", "-4", "0"), 4)])
+def test_one_family(server: Server, words: tuple[str, ...], code: int) -> None:
+    """-4 and -6 take addresses of that kind only; the last one counts."""
+    *options, host = words
+    assert _run(OURS, "-RHl0", *options, host, server.port, "sh", "-c", SCRIPT)[0] == code
+
+
+def test_names(server: Server, tmp_path: Path) -> None:
+    """-h looks the server's name up, -H does not; the last one counts."""
+    script = {"1.0.0.127.in-addr.arpa PTR": {"answer": ["server.test."]}}
+    with DnsAnswerer(tmp_path, script) as dns:
+        env = {"DNSCACHEIP": f"127.0.0.1:{dns.port}"}
+        for options, named in ((("-H", "-h"), True), (("-h", "-H"), False)):
+            out = _run(OURS, "-Rl0", *options, "127.0.0.1", server.port, "sh", "-c", SCRIPT, env=env)[1]
+            assert ("TCPREMOTEHOST=server.test" in out) is named
 
 
 @pytest.mark.parametrize("quiet", [False, True])

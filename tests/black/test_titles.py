@@ -20,6 +20,7 @@ WORKERS = (
     "qm-userd: checks passwords",
     "qm-local: delivers",
     "qm-remote: sends",
+    "qm-rspawn: keeps logins",
     "qm-send: writes reports",
     "qm-tlsd: speaks TLS",
     "qm-popup: talks to clients",

@@ -153,3 +153,4 @@ def stopped(pids: Sequence[int]) -> Iterator[None]:
         for pid in pids:
             with suppress(ProcessLookupError):  # the test has killed it
                 os.kill(pid, signal.SIGCONT)
+

@@ -22,8 +22,8 @@ default_privs = nobody
 
 
 class Postfix:
-    def __init__(self, home: Path, more: str, services: str = "", listen: int = 0) -> None:
-        """*more* are lines for main.cf, *services* for master.cf; *listen* is a port for its smtpd, or no port."""
+    def __init__(self, home: Path, more: str, services: str = "") -> None:
+        """*more* are lines for main.cf, *services* for master.cf."""
         self.home = home
         self.config = home / "config"
         self.queue = home / "queue"
@@ -32,7 +32,7 @@ class Postfix:
             folder.chmod(0o755)
         shutil.chown(home / "data", "postfix", "postfix")
         (self.config / "main.cf").write_text(_MAIN_CF.format(home=home) + more)
-        (self.config / "master.cf").write_text(_master_cf(listen) + services)
+        (self.config / "master.cf").write_text(_master_cf() + services)
         for name in ("dynamicmaps.cf", "postfix-files"):
             if Path("/etc/postfix", name).exists():
                 shutil.copy(Path("/etc/postfix", name), self.config)
@@ -66,7 +66,7 @@ class Postfix:
             self.pid = 0
 
 
-def _master_cf(listen: int) -> str:
+def _master_cf() -> str:
     """Debian's, without chroot and without listeners but ours; with the logger of maillog_file."""
     lines = []
     for line in Path("/etc/postfix/master.cf").read_text().splitlines():
@@ -77,8 +77,6 @@ def _master_cf(listen: int) -> str:
             fields[4] = "n"
             line = " ".join(fields)
         lines.append(line)
-    if listen:
-        lines.append(f"127.0.0.1:{listen} inet n - n - - smtpd")
     if not any(line.startswith("postlog") for line in lines):
         lines.append("postlog unix-dgram n - n - 1 postlogd")
     return "\n".join(lines) + "\n"

@@ -189,3 +189,31 @@ def test_groff_sets_it(page: Path) -> None:
         ["groff", "-mandoc", "-Tutf8", "-ww", str(page)], capture_output=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+# Where the tests of programs with options and variables of their own are.
+TESTS_OF: Final = {
+    "qm-inject": "unit/inject corpus/header black/test_inject.py black/test_requiretls.py",
+    "sendmail": "black/test_sendmail.py",
+    "qm-pw2u": "unit/test_pw2u.py",
+    "qm-vacation": "unit/vacation black/test_dotqmail_programs.py",
+    "preline": "black/test_dotqmail_programs.py",
+    "rblsmtpd": "unit/rblsmtpd black/test_rblsmtpd.py",
+    "tcpclient": "black/test_tcpclient.py",
+    "condredirect": "black/test_dotqmail_programs.py black/test_requiretls.py",
+    "maildir2mbox": "black/test_maildir2mbox.py crash/test_maildir2mbox.py",
+    "qbiff": "unit/test_qbiff.py black/test_dotqmail_programs.py",
+}
+
+
+@pytest.mark.parametrize("program", TESTS_OF)
+def test_each_option_and_variable_has_a_case(program: str) -> None:
+    """Each option of the program, and each variable of its contract, stands in one of its tests."""
+    places = [ROOT / "tests" / name for name in TESTS_OF[program].split()]
+    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*")) if path.is_file()]
+    text = "\n".join(path.read_text(errors="replace") for path in files if path.suffix != ".pyc")
+    said = "".join(re.findall(r"(?<![\w-])-([A-Za-z0-9/]+)", text))
+    read, _, _ = _contract(program).get("Env", "").partition("sets ")
+    variables = set(re.findall(r"\b[A-Z][A-Z0-9_]{2,}\b", read)) - {"RFC", "QMHOME", "QMCOLD"}  # those every test has
+    missing = {name for name in variables if not re.search(rf"(?<![A-Z]){name}(?![A-Z])", text)}
+    assert (_accepted(program) - set(said), missing) == (set(), set())

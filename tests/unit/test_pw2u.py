@@ -41,6 +41,13 @@ def test_break_and_dash(options: list[str], want: bytes) -> None:
     assert assign(JOE + ALIAS, rules, NONE) == want + b".\n"
 
 
+def test_capitals() -> None:
+    """-U leaves names with capitals out, -u takes them; the last one counts."""
+    jim = b"Jim:x:5:5::/h:/s\n"
+    for words, taken in (([b"-Hu"], True), ([b"-HuU"], False), ([b"-HU", b"-u"], True), ([b"-H"], False)):
+        assert (b"=Jim:" in assign(jim + ALIAS, _rules([b"qm-pw2u", *words]), NONE)) is taken
+
+
 @pytest.mark.parametrize("argv", [["-x"], ["-c"], ["-c", "ab"], ["-c:"], ["word"], ["-c", ""]])
 def test_usage(argv: list[str]) -> None:
     """Any other command line is refused."""
