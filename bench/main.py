@@ -1,7 +1,7 @@
 """bin/bench: run the benchmarks and print the rows of RESULTS.md.
 
-    bin/bench [road|relay|domains|pop3|sendmail|turns|memory|backlog]... [--rounds N] [--messages N] [--domains N]
-        [--sessions N] [--calls N] [--backlog N]
+    bin/bench [road|relay|domains|pop3|sendmail|starttls|submission|pop3tls|turns|memory|backlog]... [--rounds N]
+        [--messages N] [--domains N] [--sessions N] [--calls N] [--backlog N]
 
 Needs root and Debian's postfix and dovecot-pop3d.  Nothing is asserted: it prints what it measured.
 """
@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qm
-from bench import limits, peers, pop3, relay, road, submission, turns
+from bench import limits, peers, pop3, relay, road, submission, tls, turns
+
+TLS_MESSAGES = 400  # at most; the clients cost more than the servers there
 
 
 def _heading(words: Sequence[str]) -> str:
@@ -34,7 +36,8 @@ def _heading(words: Sequence[str]) -> str:
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench")
-    kinds = ["road", "relay", "domains", "pop3", "sendmail", "turns", "memory", "backlog", []]
+    under_tls = ["starttls", "submission", "pop3tls"]
+    kinds = ["road", "relay", "domains", "pop3", "sendmail", *under_tls, "turns", "memory", "backlog", []]
     parser.add_argument("what", nargs="*", choices=kinds)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=2000)
@@ -54,6 +57,9 @@ def main(words: Sequence[str]) -> int:
         "domains": lambda: relay.domains(chosen.domains, say),
         "pop3": lambda: pop3.run(chosen.rounds, chosen.sessions, say),
         "sendmail": lambda: submission.run(chosen.rounds, chosen.calls, say),
+        "starttls": lambda: tls.starttls(chosen.rounds, min(chosen.messages, TLS_MESSAGES), say),
+        "submission": lambda: tls.submission(chosen.rounds, min(chosen.messages, TLS_MESSAGES), say),
+        "pop3tls": lambda: tls.pop3tls(chosen.rounds, min(chosen.sessions, TLS_MESSAGES), say),
         "turns": lambda: turns.run(say),
         "memory": lambda: limits.memory(say),
         "backlog": lambda: limits.backlog(chosen.backlog, say),

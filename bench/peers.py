@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bench import processes
 from tests.harness.suite import DOMAIN, Suite
 
 MAIL_UID: Final = 64990  # owns the peers' mailboxes
@@ -27,6 +28,13 @@ class Peer(NamedTuple):
     maildir: Path
     pid: int  # the root of its processes
     queue: tuple[Path, ...] = ()  # where messages wait
+    helpers: tuple[int, ...] = ()  # roots of what works for it
+
+    def delivered(self) -> int:
+        return len(os.listdir(self.maildir / "new"))
+
+    def cpu_s(self) -> float:
+        return sum(map(processes.cpu_s, (self.pid, *self.helpers)))
 
 
 def free_port() -> int:
@@ -115,9 +123,25 @@ def _master_cf(port: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def postfix_tls(certificate: Path) -> str:
+    """Lines for main.cf; *certificate* has the key too.  A line is logged for each handshake, sessions are kept."""
+    return (
+        f"smtpd_tls_cert_file = {certificate}\nsmtpd_tls_key_file = {certificate}\nsmtpd_tls_security_level = may\n"
+        "smtpd_tls_loglevel = 1\nsmtpd_tls_session_cache_database = btree:${data_directory}/smtpd_scache\n"
+    )
+
+
+def postfix_sasl(auth: Path) -> str:
+    """Lines for main.cf: passwords are checked by the Dovecot whose socket is *auth*."""
+    return (
+        f"smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = unix:{auth}\n"
+        "smtpd_tls_auth_only = yes\nsmtpd_relay_restrictions = permit_sasl_authenticated,reject\n"
+    )
+
+
 @contextmanager
-def postfix(more: str = "") -> Iterator[Peer]:
-    """*more* are lines for main.cf."""
+def postfix(more: str = "", helpers: tuple[int, ...] = ()) -> Iterator[Peer]:
+    """*more* are lines for main.cf; *helpers* are roots of processes that work for it."""
     with folder() as home:
         port = free_port()
         config = home / "config"
@@ -140,7 +164,7 @@ def postfix(more: str = "") -> Iterator[Peer]:
             wait_until(lambda: _listens(port))
             pid = int((home / "queue" / "pid" / "master.pid").read_text())
             queue = tuple(home / "queue" / name for name in ("maildrop", "incoming", "active", "deferred"))
-            yield Peer("postfix", port, maildir, pid, queue)
+            yield Peer("postfix", port, maildir, pid, queue, helpers)
         finally:
             subprocess.run(["postfix", "-c", str(config), "stop"], check=False, capture_output=True)  # noqa: S607
             wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
@@ -150,9 +174,9 @@ _DOVECOT_CONF: Final = """\
 base_dir = {home}/run
 state_dir = {home}/run
 log_path = {home}/log
-protocols = pop3
+protocols = {protocols}
 listen = 127.0.0.1
-ssl = no
+{ssl}
 disable_plaintext_auth = no
 mail_location = maildir:{home}/mail/%u/Maildir
 first_valid_uid = 1000
@@ -169,17 +193,24 @@ service pop3-login {{
     port = {port}
   }}
   inet_listener pop3s {{
-    port = 0
+    port = {port_tls}
+  }}
+}}
+"""
+_FOR_POSTFIX: Final = """\
+service auth {{
+  unix_listener {home}/smtp-auth {{
+    mode = 0660
+    group = postfix
   }}
 }}
 """
 
 
 @contextmanager
-def dovecot(passwords: dict[str, str]) -> Iterator[Peer]:
-    """*passwords*: user to ``{SCHEME}value``."""
+def _dovecot(passwords: dict[str, str], config: str, ready: Callable[[Path], bool]) -> Iterator[tuple[Path, int]]:
+    """Its folder and pid; *config* is formatted with what it may need."""
     with folder() as home:
-        port = free_port()
         (home / "run").mkdir()
         (home / "passwd").write_text("".join(f"{user}:{value}\n" for user, value in passwords.items()))
         shutil.chown(home / "passwd", "dovecot", "dovecot")
@@ -187,14 +218,36 @@ def dovecot(passwords: dict[str, str]) -> Iterator[Peer]:
             os.makedirs(home / "mail" / user, exist_ok=True)
             os.chown(home / "mail" / user, MAIL_UID, MAIL_UID)
             make_maildir(home / "mail" / user / "Maildir")
-        (home / "dovecot.conf").write_text(_DOVECOT_CONF.format(home=home, port=port, uid=MAIL_UID))
+        (home / "dovecot.conf").write_text(config.replace("@HOME@", str(home)))
         process = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")])  # noqa: S607
         try:
-            wait_until(lambda: _listens(port))
-            yield Peer("dovecot", port, home / "mail", process.pid)
+            wait_until(lambda: ready(home))
+            yield home, process.pid
         finally:
             process.terminate()
             process.wait(10)
+
+
+@contextmanager
+def dovecot(passwords: dict[str, str], certificate: Path | None = None) -> Iterator[Peer]:
+    """*passwords*: user to ``{SCHEME}value``; with a *certificate*, and its key in the same file, all is under TLS."""
+    port = free_port()
+    ssl = f"ssl = required\nssl_cert = <{certificate}\nssl_key = <{certificate}" if certificate else "ssl = no"
+    plain, under_tls = (0, port) if certificate else (port, 0)
+    config = _DOVECOT_CONF.format(
+        home="@HOME@", protocols="pop3", ssl=ssl, port=plain, port_tls=under_tls, uid=MAIL_UID
+    )
+    with _dovecot(passwords, config, lambda _: _listens(port)) as (home, pid):
+        yield Peer("dovecot", port, home / "mail", pid)
+
+
+@contextmanager
+def dovecot_auth(passwords: dict[str, str]) -> Iterator[tuple[Path, int]]:
+    """Passwords for a Postfix: the socket that it asks, and the pid."""
+    config = _DOVECOT_CONF.format(home="@HOME@", protocols="", ssl="ssl = no", port=0, port_tls=0, uid=MAIL_UID)
+    config += _FOR_POSTFIX.format(home="@HOME@")
+    with _dovecot(passwords, config, lambda home: (home / "smtp-auth").exists()) as (home, pid):
+        yield home / "smtp-auth", pid
 
 
 def version(*command: str) -> str:

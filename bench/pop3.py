@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Final
 
 import argon2
 
-from bench import peers, processes
+from bench import peers
 from bench.peers import MAIL_UID, Peer
 from bench.road import median
 
@@ -20,7 +19,7 @@ CLIENTS: Final = 4
 MESSAGE: Final = b"Subject: x\n\n" + (b"x" * 78 + b"\n") * 50
 
 
-def _fill(maildir: Path, uid: int) -> None:
+def fill(maildir: Path, uid: int) -> None:
     for number in range(MESSAGES):
         path = maildir / "new" / f"1700000000.{number}.host,S={len(MESSAGE)},W={len(MESSAGE) + MESSAGE.count(10)}"
         path.write_bytes(MESSAGE)
@@ -28,8 +27,12 @@ def _fill(maildir: Path, uid: int) -> None:
 
 
 def session(port: int, user: str, password: str) -> None:
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.settimeout(20)
+    talk(socket.create_connection(("127.0.0.1", port), 20), user, password)
+
+
+def talk(connection: socket.socket, user: str, password: str) -> None:
+    """A session, on a connection that is ours to close."""
+    with connection:
 
         def say(command: bytes, end: bytes = b"\r\n") -> bytes:
             if command:
@@ -62,7 +65,7 @@ def _client(port: int, users: list[str], sessions: int) -> None:
 
 def sessions_per_s(peer: Peer, users: list[list[str]], sessions: int) -> tuple[float, float]:
     """CLIENTS clients, each with mailboxes of its own: sessions a second, and CPU ms a session."""
-    cpu_s = processes.cpu_s(peer.pid)
+    cpu_s = peer.cpu_s()
     began_s = time.monotonic()
     clients = [multiprocessing.Process(target=_client, args=(peer.port, own, sessions // CLIENTS)) for own in users]
     for client in clients:
@@ -73,7 +76,7 @@ def sessions_per_s(peer: Peer, users: list[list[str]], sessions: int) -> tuple[f
             raise SystemExit("bench: a POP3 client failed")
     took_s = time.monotonic() - began_s
     done = sessions // CLIENTS * CLIENTS
-    return done / took_s, (processes.cpu_s(peer.pid) - cpu_s) / done * 1000
+    return done / took_s, (peer.cpu_s() - cpu_s) / done * 1000
 
 
 def _first_login_ms(port: int, user: str) -> float:
@@ -90,9 +93,8 @@ def run(rounds: int, sessions: int, say: Callable[[str], None]) -> None:
     with peers.qm("pop3") as (suite, ours), peers.dovecot(passwords) as theirs:
         for name in passwords:
             maildir = suite.add_user(name, "secret")
-            _fill(maildir, maildir.stat().st_uid)
-            _fill(theirs.maildir / name / "Maildir", MAIL_UID)
-            shutil.chown(theirs.maildir / name, MAIL_UID, MAIL_UID)
+            fill(maildir, maildir.stat().st_uid)
+            fill(theirs.maildir / name / "Maildir", MAIL_UID)
         first = {p.name: median([_first_login_ms(p.port, name) for name in firsts]) for p in (ours, theirs)}
         seen: dict[str, list[tuple[float, float]]] = {"qm": [], "dovecot": []}
         for peer in (ours, theirs):

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from bench import peers, processes
+from bench import peers
+from bench.pairs import Figures, compare
 from bench.peers import Peer
-from bench.road import SIZE_BYTES, median
+from bench.road import SIZE_BYTES
 from qm.unix.queueclient import QueueClient
 from qm.wire.envelope import Envelope, Recipient
 from tests.harness.peers import DnsAnswerer, SmtpSink
@@ -31,11 +32,6 @@ CONCURRENCY: Final = 100  # of `domains`; Postfix's default_process_limit
 SINK, REFUSES, SILENT = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
-class Figures(NamedTuple):
-    per_s: float
-    cpu_ms: float  # of each message, or recipient; of the whole tree
-
-
 def _is_empty(peer: Peer) -> bool:
     return not any(files for folder in peer.queue for _, _, files in os.walk(folder))
 
@@ -47,25 +43,12 @@ def _send(peer: Peer, *options: str) -> None:
 
 def measure(peer: Peer, count: int, *options: str) -> Figures:
     """smtp-source sends with *options*; the clock stops when the queue is empty again."""
-    cpu_s = processes.cpu_s(peer.pid)
+    cpu_s = peer.cpu_s()
     began_s = time.monotonic()
     _send(peer, *options)
     peers.wait_until(lambda: _is_empty(peer), 300.0)
     took_s = time.monotonic() - began_s
-    return Figures(count / took_s, (processes.cpu_s(peer.pid) - cpu_s) / count * 1000)
-
-
-def _compare(ours: Peer, theirs: Peer, rounds: int, label: str, once: Callable[[Peer], Figures]) -> Iterator[str]:
-    """The rows of *rounds* measurements, alternating."""
-    seen: dict[str, list[Figures]] = {"qm": [], "postfix": []}
-    for _ in range(rounds):
-        for peer in (ours, theirs):
-            seen[peer.name].append(once(peer))
-    ratios = [a.per_s / b.per_s for a, b in zip(seen["qm"], seen["postfix"], strict=True)]
-    for what, index in ((f"{label}/s", 0), ("CPU, ms each", 1)):
-        a, b = (median([figures[index] for figures in seen[name]]) for name in ("qm", "postfix"))
-        ratio = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if index == 0 else f"{a / b:.2f}"
-        yield f"| relay, {what} | {a:.2f} | {b:.2f} | {ratio} |"
+    return Figures(count / took_s, (peer.cpu_s() - cpu_s) / count * 1000)
 
 
 def run(rounds: int, messages: int, say: Callable[[str], None]) -> None:
@@ -77,12 +60,12 @@ def run(rounds: int, messages: int, say: Callable[[str], None]) -> None:
                 measure(peer, 200, "-s", "10", "-m", "200", "-l", str(SIZE_BYTES))  # warm
             for at_once in (1, 10, 20):
                 options = ("-s", str(at_once), "-m", str(messages), "-l", str(SIZE_BYTES))
-                label = f"{at_once} connections: messages"
-                for line in _compare(ours, theirs, rounds, label, lambda p, o=options: measure(p, messages, *o)):
+                label = f"relay, {at_once} connections: messages"
+                for line in compare(ours, theirs, rounds, label, lambda p, o=options: measure(p, messages, *o)):
                     say(line)
             options = ("-s", "1", "-m", "1", "-r", str(RECIPIENTS), "-l", str(SIZE_BYTES))
-            label = f"1 message to {RECIPIENTS} of one domain: recipients"
-            for line in _compare(ours, theirs, rounds, label, lambda p: measure(p, RECIPIENTS, *options)):
+            label = f"relay, 1 message to {RECIPIENTS} of one domain: recipients"
+            for line in compare(ours, theirs, rounds, label, lambda p: measure(p, RECIPIENTS, *options)):
                 say(line)
 
 
@@ -154,13 +137,13 @@ def domains(count: int, say: Callable[[str], None]) -> None:
 def _drain(suite: Suite, peer: Peer, count: int) -> Iterator[str]:
     """Rows about how long it takes, from the first message on."""
     dead = EACH * sum(map(_is_dead, range(count)))
-    cpu_s = processes.cpu_s(peer.pid)
+    cpu_s = peer.cpu_s()
     began_s = time.monotonic()
     _fill(suite, count)
     filled_s = time.monotonic() - began_s
     peers.wait_until(lambda: sum(len(os.listdir(path)) for path in peer.queue) <= dead, 600.0)
     drained_s = time.monotonic() - began_s
-    cpu_ms = (processes.cpu_s(peer.pid) - cpu_s) / (count * EACH) * 1000
+    cpu_ms = (peer.cpu_s() - cpu_s) / (count * EACH) * 1000
     what = f"{count * EACH} messages to {count} domains, 1 of {DEAD} dead"
     yield f"| {what}: s until all were taken in / the living had theirs | {filled_s:.1f} / {drained_s:.1f} | | |"
     yield f"| {what}: CPU, ms a message | {cpu_ms:.2f} | | |"

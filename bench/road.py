@@ -7,7 +7,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from bench import peers, processes
@@ -24,16 +23,12 @@ class Figures(NamedTuple):
     pss_mb: float  # right after the load
 
 
-def _count(maildir: Path) -> int:
-    return len(os.listdir(maildir / "new"))
-
-
 def measure(peer: Peer, connections: int, messages: int) -> Figures:
     """smtp-source sends *messages*, a connection each, *connections* at once; the clock stops when all have been
     delivered.
     """
-    before = _count(peer.maildir)  # nothing is removed: ext4 is slow to use an inode again that was deleted just before
-    cpu_s = processes.cpu_s(peer.pid)
+    before = peer.delivered()  # nothing is removed: ext4 is slow to use an inode again that was deleted just before
+    cpu_s = peer.cpu_s()
     began_s = time.monotonic()
     subprocess.run(
         [  # noqa: S607
@@ -42,18 +37,16 @@ def measure(peer: Peer, connections: int, messages: int) -> Figures:
         ],
         check=True,
     )  # fmt: skip
-    peers.wait_until(lambda: _count(peer.maildir) >= before + messages, 120.0)
+    peers.wait_until(lambda: peer.delivered() >= before + messages, 120.0)
     took_s = time.monotonic() - began_s
-    used_s = processes.cpu_s(peer.pid) - cpu_s
+    used_s = peer.cpu_s() - cpu_s
     return Figures(messages / took_s, used_s / messages * 1000, processes.pss_mb(peer.pid))
 
 
 Accepted = dict[str, int]  # when, in ns, by token
 
 
-def _client(
-    port: int, name: str, messages: int, pause_s: float, results: "multiprocessing.Queue[Accepted]"
-) -> None:
+def _client(port: int, name: str, messages: int, pause_s: float, results: "multiprocessing.Queue[Accepted]") -> None:
     """Send *messages* in one session; when each was accepted, in ns, by token."""
     accepted = {}
     body = b"x" * 78 + b"\r\n"
@@ -97,7 +90,7 @@ def latency_ms(peer: Peer, connections: int, messages: int, pause_s: float) -> t
         accepted |= results.get(timeout=120)
     for client in clients:
         client.join()
-    peers.wait_until(lambda: _count(peer.maildir) >= len(before) + len(accepted), 120.0)
+    peers.wait_until(lambda: peer.delivered() >= len(before) + len(accepted), 120.0)
     waits = []
     for name in set(os.listdir(peer.maildir / "new")) - before:
         path = peer.maildir / "new" / name

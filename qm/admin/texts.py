@@ -33,13 +33,14 @@ def aliases(root: str) -> Mapping[str, str]:
 
 def services(host: str, names: Names) -> str:
     smtpd = names.user("qmaild"), names.group("qmaild")
-    smtp = f"tcpserver -v -H -R -l {host} -b 128 -c 100 -x tcp.smtp.cdb -u {smtpd[0]} -g {smtpd[1]} 0"
-    pop3 = f"tcpserver -v -H -R -l {host} -b 128 -c 40"
+    smtp = f"tcpserver -v -H -R -l {host} -b 128 -c 100 -C 50 -x tcp.smtp.cdb -u {smtpd[0]} -g {smtpd[1]} 0"
+    pop3 = f"tcpserver -v -H -R -l {host} -b 128 -c 40 -C 20"
     popup = f"qm-popup {host} checkpassword qm-pop3d Maildir"
     return (
         "# What rc start runs, a line each: NAME: [VARIABLE=VALUE ...] COMMAND LINE.  Change it, then rc restart.\n"
         "start: qm-start ./Maildir/\n"
         "tls: qm-tlsd\n"
+        "# -c: connections at once, of which -C may be of one address: so that nobody keeps all others out.\n"
         f"smtp: {smtp} 25 qm-smtpd\n"
         "# Your users send here, after a login under TLS.\n"
         f"submit: SUBMISSION= FORCETLS= {smtp} 587 qm-smtpd\n"

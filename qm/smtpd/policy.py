@@ -35,11 +35,16 @@ class Verdict(NamedTuple):
 def extensions(rules: Rules, peer: Peer, offers: Sequence[bytes] = ()) -> Reply:
     """The answer to EHLO; *offers* are the extensions that this client has and others may not."""
     size = size_limit(rules, peer)
-    if peer.secured is not None:
-        offers = [*offers, b"REQUIRETLS"]  # RFC 8689 2: under TLS only
+    if _offers_requiretls(peer):
+        offers = [*offers, b"REQUIRETLS"]
     dsn = b"DSN\n" if peer.dsn else b""
     words = b"PIPELINING\nSIZE %d\n8BITMIME\nSMTPUTF8\nCHUNKING\n%bENHANCEDSTATUSCODES" % (size, dsn)
     return Reply(250, b"", b"\n".join((rules.greeting, *offers, words)))
+
+
+def _offers_requiretls(peer: Peer) -> bool:
+    """RFC 8689 2: under TLS only; and to a queue that keeps it."""
+    return peer.secured is not None and peer.dsn
 
 
 def bar(peer: Peer) -> Bar | None:
@@ -51,7 +56,7 @@ def bar(peer: Peer) -> Bar | None:
 
 def judge_mail(rules: Rules, peer: Peer, mail: Mail) -> Verdict:
     """Who is in badmailfrom is told so at RCPT, like in qmail (qmail.md 15.3)."""
-    if mail.requiretls and peer.secured is None:  # RFC 8689 2: it is not offered then
+    if mail.requiretls and not _offers_requiretls(peer):
         return Verdict(_UNKNOWN_PARAMETER, b"REQUIRETLS")
     if mail.auth and not peer.auth:  # RFC 4954 5; it would not be trusted either
         return Verdict(_UNKNOWN_PARAMETER, b"AUTH")

@@ -36,6 +36,7 @@ class Network:
         self._connection = connection
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
+        self._poll = select.poll()
 
     def fileno(self) -> int:
         return self._connection.fileno()
@@ -60,16 +61,17 @@ class Network:
 
     def wait(self, event: int, deadline_s: float) -> None:
         """Raises TooSlow."""
-        poll = select.poll()
-        poll.register(self._connection, event)
-        if not poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
+        self._poll.register(self._connection, event)
+        if not self._poll.poll(max(0.0, deadline_s - time.monotonic()) * 1000):
             raise TooSlow
 
     def flush(self, data: bytes, deadline_s: float) -> None:
         """Send *data* and what TLS wants to say; raises Gone."""
         data += self.outgoing.read()
-        while data := self.send(data):
-            self.wait(select.POLLOUT, deadline_s)
+        while data:
+            data = self.send(data)
+            if data:
+                self.wait(select.POLLOUT, deadline_s)
 
     def end(self) -> None:
         """Say that no more comes, and let the peer end too, within bounds."""
@@ -151,7 +153,10 @@ class Pump:
         try:
             while piece := self._tls.read(RECORD_MAX):
                 pieces.append(piece)
-            self._peer_talks = False  # close_notify
+                if not self._network.incoming.pending and not self._tls.pending():
+                    break  # a read for nothing costs an exception
+            else:
+                self._peer_talks = False  # close_notify
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:

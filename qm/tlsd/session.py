@@ -122,7 +122,9 @@ def work(certificates: Certificates, record: bytes, descriptors: list[int]) -> b
     assert isinstance(job, Serve)
     network_fd, program_fd = descriptors
     descriptors.clear()
-    with socket.socket(fileno=network_fd) as connection, socket.socket(fileno=program_fd) as program:
+    # kinds are not looked at here; named, they are not asked of the kernel
+    network, stream = (socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd) for fd in (network_fd, program_fd))
+    with network as connection, stream as program:
         with suppress(OSError):  # a socket of another kind has no such thing
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _serve(certificates, job, connection, program)

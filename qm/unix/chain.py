@@ -6,7 +6,6 @@ return. QMCOLD in the environment makes ours strangers too, so that tests can co
 """
 
 import os
-import signal
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -82,6 +81,8 @@ def search_path(env: Env) -> bytes:
 
 def execute(argv: Argv, env: Env) -> NoReturn:
     """Become *argv*, found by `search_path`; ends with 111 or 100 if that cannot be."""
+    import signal  # who starts others has it already; sendmail shall start fast without
+
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; children would inherit that
         signal.signal(ignored, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

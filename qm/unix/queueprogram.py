@@ -28,7 +28,9 @@ _STATUS: Final = re.compile(r"([45])\.(\d{1,3}\.\d{1,3}) +")
 
 
 def _legacy(envelope: Envelope) -> bytes:
-    """As qm-queue reads it (qmail.md section 5); raises Refused."""
+    """As qm-queue reads it (qmail.md section 5); raises Deferred, Refused."""
+    if envelope.held or envelope.requiretls:  # it would be sent at once, or in clear
+        raise failure(queuecode.BUSY, "QMAILQUEUE cannot be told to hold a message, or of REQUIRETLS")
     addresses = [envelope.sender, *(recipient.address for recipient in envelope.recipients)]
     if max(map(len, addresses)) > ADDRESS_MAX:
         raise failure(queuecode.TOO_LONG)

@@ -79,9 +79,9 @@ class TlsClient:
         try:
             with theirs:
                 self._told(question, (network, theirs.fileno()), answered=False)
-            _set_timeout(ours, timeout_s + GRACE_S)
+            _set_timeout(ours, socket.SO_RCVTIMEO, timeout_s + GRACE_S)
             facts = _answer(ours)
-            _set_timeout(ours, 0.0)
+            _set_timeout(ours, socket.SO_RCVTIMEO, 0.0)
         except BaseException:
             ours.close()
             raise
@@ -110,7 +110,8 @@ class TlsClient:
 
     def _connect(self) -> socket.socket:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        _set_timeout(channel, ANSWER_S)  # connect(2) keeps it too
+        _set_timeout(channel, socket.SO_RCVTIMEO, ANSWER_S)
+        _set_timeout(channel, socket.SO_SNDTIMEO, ANSWER_S)  # connect(2) keeps it too
         try:
             channel.connect(self._path)
         except OSError as error:
@@ -170,8 +171,7 @@ def _exactly(plain: socket.socket, size: int) -> bytes:
     return data
 
 
-def _set_timeout(channel: socket.socket, timeout_s: float) -> None:
+def _set_timeout(channel: socket.socket, option: int, timeout_s: float) -> None:
     """The kernel keeps it; 0 is for ever."""
     limit = struct.pack("@ll", int(timeout_s), int(timeout_s % 1 * 1e6))
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    channel.setsockopt(socket.SOL_SOCKET, option, limit)

@@ -33,6 +33,15 @@ def test_services_can_be_parsed() -> None:
     assert pop3[pop3.index(b"110") - 1] == b"0"
 
 
+def test_one_address_cannot_take_all_connections() -> None:
+    """Each service that the world reaches has room for others when one address has all that it may have."""
+    services = parse(texts.services("mail.example.org", Names("mx")).encode())
+    public = [service.argv for service in services if b"0" in service.argv]
+    assert len(public) == 5
+    for argv in public:
+        assert 2 * int(argv[argv.index(b"-C") + 1]) <= int(argv[argv.index(b"-c") + 1])
+
+
 def test_aliases() -> None:
     """Mail for root goes where it was said, else into the aliases' Maildir; the others follow it."""
     assert texts.aliases("ann@example.org")[".qmail-root"] == "&ann@example.org\n"

@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -159,6 +160,15 @@ def test_what_cannot_be_told(tmp_path: Path) -> None:
             program.begin().commit(Envelope(b"x" * 2000, ()))
         with pytest.raises(Temporary, match="wrong format"):
             program.begin().commit(Envelope(b"", (Recipient(b"a\0Tb"),)))
+    assert not (tmp_path / "envelope").exists() or (tmp_path / "envelope").read_bytes() == b""
+
+
+@pytest.mark.parametrize("told", [{"held": b"limitmessages"}, {"requiretls": True}])
+def test_what_it_cannot_be_told(tmp_path: Path, told: dict[str, Any]) -> None:
+    """A message that is to be held, or to go under TLS only, is for later: the program would send it as any other."""
+    program = _program(tmp_path, "cat >message; cat <&1 >envelope")
+    with program, pytest.raises(Temporary):
+        program.begin().commit(ENVELOPE._replace(**told))
     assert not (tmp_path / "envelope").exists() or (tmp_path / "envelope").read_bytes() == b""
 
 
