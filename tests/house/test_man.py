@@ -200,7 +200,7 @@ TESTS_OF: Final = {
     "preline": "black/test_dotqmail_programs.py",
     "rblsmtpd": "unit/rblsmtpd black/test_rblsmtpd.py",
     "tcpclient": "black/test_tcpclient.py",
-    "condredirect": "black/test_dotqmail_programs.py",
+    "condredirect": "black/test_dotqmail_programs.py black/test_requiretls.py",
     "maildir2mbox": "black/test_maildir2mbox.py crash/test_maildir2mbox.py",
     "qbiff": "unit/test_qbiff.py black/test_dotqmail_programs.py",
 }
