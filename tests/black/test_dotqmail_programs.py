@@ -64,7 +64,7 @@ def test_forward_keeps_every_byte(there: Injection) -> None:
 def test_what_was_asked_of_tls_goes_along(there: Injection, argv: tuple[str, ...]) -> None:
     """What QMTLS says of the message is true of what is sent on (RFC 8689 6); any other word says nothing."""
     for word in ("required", "optional", "no"):
-        run(there, *argv, env={**DELIVERY, "QMTLS": word})
+        there.run(*argv, input=MESSAGE, env={**DELIVERY, "QMTLS": word}, seekable=True)
     asked = [(queued.envelope.requiretls, queued.envelope.tlsoptional) for queued in there.queued()]
     assert asked == [(True, False), (False, True), (False, False)]
 
