@@ -1,7 +1,8 @@
 """checkpassword-ldap: a checkpassword that binds to a directory as the user, and asks it who that is.
 
 Usage:   checkpassword-ldap uri base attribute prog [arg ...]
-Reads:   fd 3: name NUL secret NUL; the directory at uri: ldaps://, ldapi://, ldap:// with StartTLS or on this machine
+Reads:   fd 3: name NUL secret NUL; control/tlsroots; the directory at uri: ldaps://, ldapi://, ldap:// with StartTLS or
+         on this machine
 Env:     QMHOME; sets USER, HOME and SHELL
 Writes:  fd 2 (log)
 As:      root until the directory has said who it is; it is asked by a child that is qmailp
@@ -12,10 +13,10 @@ The entry is the one below base whose attribute is the name; it tells uidNumber,
 """
 
 import os
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from qm.disk.control import Controls
 from qm.errors import Temporary
 from qm.unix import checking
 from qm.unix.program import Argv, Env, program
@@ -35,22 +36,22 @@ _WRONG: Final = Refused(b"wrong name or password")
 def _in_clear(uri: str) -> bool:
     """Whether a password may go to *uri* as it is: no network is between."""
     parts = urlsplit(uri)
-    try:
-        return parts.scheme == "ldapi" or ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return parts.hostname == "localhost"
+    return parts.scheme == "ldapi" or checking.is_here(parts.hostname or "")
 
 
 class _Directory:
     """The server at *uri*; imported where it is used, since root has no use for it."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, roots: str) -> None:
+        """*roots* are as qm.unix.tlscontext has them."""
         from ssl import CERT_REQUIRED
 
         from ldap3 import NONE, Server, Tls
 
+        directory = roots if roots.endswith("/") else None
+        tls = Tls(validate=CERT_REQUIRED, ca_certs_path=directory, ca_certs_file=None if directory else roots or None)
         self._uri = uri
-        self._server = Server(uri, get_info=NONE, connect_timeout=TIMEOUT_S, tls=Tls(validate=CERT_REQUIRED))
+        self._server = Server(uri, get_info=NONE, connect_timeout=TIMEOUT_S, tls=tls)
 
     def connect(self, user: str | None = None, secret: str | None = None) -> "Connection":
         """A connection that is not bound yet; raises LDAPException."""
@@ -97,6 +98,8 @@ def _trouble(why: str) -> Temporary:
 def _ask(uri: str, base: str, attribute: str, name: bytes, secret: bytes) -> LoginAnswer:
     from ldap3.core.exceptions import LDAPException
 
+    from qm.unix import tlscontext
+
     try:
         who, password = name.decode(), secret.decode()
     except UnicodeDecodeError:
@@ -104,7 +107,7 @@ def _ask(uri: str, base: str, attribute: str, name: bytes, secret: bytes) -> Log
     if not who or not password or "\0" in who:
         return _WRONG  # RFC 4513 5.1.2: a bind without a password succeeds, and is nobody's
     try:
-        directory = _Directory(uri)
+        directory = _Directory(uri, tlscontext.roots(Controls(("tlsroots",)).line("tlsroots")))
         entry = directory.entry(base, attribute, who)
         if not directory.binds(entry[0] if entry else base, password) or entry is None:
             return _WRONG

@@ -1,8 +1,10 @@
 """checkpassword: check the name and secret on descriptor 3, then become that user and run a program.
 
 Usage:   checkpassword prog [arg ...]
-Reads:   fd 3, to its end: name NUL secret NUL timestamp NUL, then perhaps method NUL (PASS or APOP)
-Env:     QMHOME, TCPREMOTEIP (for userd and the log); sets USER, HOME and SHELL
+Reads:   fd 3, to its end: name NUL secret NUL timestamp NUL, then perhaps method NUL (PASS, APOP, cram-md5,
+         scram-sha-256, oauthbearer, external)
+Env:     QMHOME, TCPREMOTEIP (for userd and the log), SSL_CLIENT_S_DN (who logs in by external); sets USER, HOME and
+         SHELL
 Writes:  fd 2 (log)
 Asks:    userd, which alone sees what is stored of passwords
 As:      root until the login is right, then the user; or the one user that it may log in
@@ -14,13 +16,13 @@ Called warm, it raises Permanent or Temporary instead of exiting with 1 or 111, 
 
 import os
 import re
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from qm import errors
-from qm.unix import chain, checking, fds, log, privs
+from qm.unix import chain, checking, fds, log, privs, title
 from qm.unix.program import Argv, Env, program
 from qm.unix.userclient import AskLogin, Later, Login, Method, UserClient
-from qm.wire.pop3auth import RECORD_MAX
+from qm.wire.pop3login import LONG_MAX, METHODS, record_max
 
 NAME: Final = b"checkpassword"
 REFUSED: Final = 1
@@ -43,25 +45,36 @@ class Credentials(NamedTuple):
 
     def methods(self) -> tuple[Method, ...]:
         """What the secret may be, in turn."""
-        if self.method == b"APOP":
-            return (Method.APOP,)
-        if self.method == b"PASS" or not self.timestamp or not _DIGEST.fullmatch(self.secret):
+        if self.method in METHODS:
+            return (METHODS[self.method],)
+        if not self.timestamp or not _DIGEST.fullmatch(self.secret):
             return (Method.PASSWORD,)
         return Method.PASSWORD, Method.APOP  # a stranger's popup gives a timestamp with either
 
+    def certified(self, client: bytes) -> Self:
+        """With who TLS says that the client is, where a certificate is the proof; raises Permanent.
+
+        Of fd 3 nothing is believed about that: who wrote it may have had the peer fill in fields.
+        """
+        if self.method != Method.EXTERNAL.value:
+            return self
+        if not client:
+            raise errors.Permanent("login refused", detail="external, without SSL_CLIENT_S_DN")
+        return self._replace(name=client, secret=b"", timestamp=b"")
+
     def question(self, method: Method, address: bytes) -> AskLogin:
-        challenge = self.timestamp if method is Method.APOP else b""
+        challenge = b"" if method is Method.PASSWORD else self.timestamp
         return AskLogin(method, self.name, self.secret, challenge, address)
 
 
 def parse(record: bytes) -> Credentials:
     """The fields of *record*; raises Permanent."""
-    if len(record) > RECORD_MAX:
-        raise errors.Permanent("login refused", detail=f"over {RECORD_MAX} bytes")
     fields = record.split(b"\0")[:-1]
     if len(fields) < 2:
         raise _Misuse("login refused", detail="descriptor 3 must give name NUL secret NUL timestamp NUL")
     name, secret, timestamp, method, *_ = [*fields, b"", b""]
+    if len(record) > record_max(method):
+        raise errors.Permanent("login refused", detail=f"over {record_max(method)} bytes")
     return Credentials(name, secret, timestamp, method)
 
 
@@ -73,6 +86,7 @@ class _Check:
 
         @program(at_home=False)  # it raises nothing, or its failures would be taken for a refused login
         def follow(_: Argv, login_env: Env) -> int:
+            title.show(argv)
             return following(login_env)
 
         self._argv = argv
@@ -83,7 +97,7 @@ class _Check:
         name = b""
         address = log.word(env.get(b"TCPREMOTEIP", b"?")).decode("ascii")
         try:
-            credentials = parse(checking.read_record(RECORD_MAX))
+            credentials = parse(checking.read_record(LONG_MAX)).certified(env.get(b"SSL_CLIENT_S_DN", b""))
             name = credentials.name
             login = self._verify(credentials, env.get(b"TCPREMOTEIP", b""))
             self._become(login)
@@ -95,15 +109,17 @@ class _Check:
 
     def _verify(self, credentials: Credentials, address: bytes) -> Login:
         """Who *credentials* are; raises Permanent, Temporary."""
-        why = b""
         for method in credentials.methods():
             answer = self._userd.answer(credentials.question(method, address))
             if isinstance(answer, Login):
                 return answer
             if isinstance(answer, Later):
                 raise errors.Temporary("cannot check the password now", detail=os.fsdecode(answer.why))
-            why = answer.why
-        raise errors.Permanent("login refused", detail=os.fsdecode(why))
+            refused = answer
+        why = os.fsdecode(refused.why)
+        if refused.unchecked:
+            raise checking.Locked("cannot check the password now", detail=why, delay_s=refused.delay_s)
+        raise checking.Wrong("login refused", detail=why, delay_s=refused.delay_s)
 
     def _become(self, login: Login) -> None:
         """Be the user for good, in his home, with no descriptor but the network and the log."""

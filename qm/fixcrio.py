@@ -18,4 +18,4 @@ from qm.wire.lineends import FixCr
 def main(argv: Argv, env: Env) -> int:
     if len(argv) < 2:
         raise Usage("usage: fixcrio program [arg ...]")
-    return relay.beside(argv[1:], env, lambda _: (FixCr(), FixCr()))
+    return relay.beside(argv, env, lambda _: (FixCr(), FixCr()))

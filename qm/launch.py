@@ -39,12 +39,17 @@ def _belong(root: str) -> None:
         os.environb.setdefault(b"QMHOME", os.fsencode(home))
 
 
-def _module(name: str) -> ModuleType:
-    from qm.programs import PROGRAMS  # not above: a Python that is too old shall get as far as saying so
+def _module(name: str, argv: list[str]) -> ModuleType:
+    """The program's module; one that stays has its title from here on."""
+    from qm.programs import PROGRAMS, STAYING  # not above: a Python that is too old shall get as far as saying so
 
     if name not in PROGRAMS:
         _fail(name, "not a program of qm")
     try:
+        if name in STAYING:
+            from qm.unix import title
+
+            title.show([os.fsencode(arg) for arg in argv])
         return import_module(PROGRAMS[name])
     except ImportError as error:
         _fail(name, f"{error}; bin/quickstart installs what is missing")
@@ -61,7 +66,7 @@ def launch(root: str, argv: list[str]) -> None:
     code = TEMPORARY
     gc.disable()  # modules are no garbage: to look for some among them costs 5 % of the start
     try:
-        module = _module(name)
+        module = _module(name, argv)
         gc.freeze()
         gc.enable()
         code = module.main([os.fsencode(arg) for arg in argv], dict(os.environb))

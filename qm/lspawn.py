@@ -20,11 +20,12 @@ from qm.disk import users
 from qm.unix import chain, fds, log, privs
 from qm.unix.loop import Loop
 from qm.unix.program import Argv, Env, Usage, program
-from qm.unix.spawner import Limits, Pool, Work
+from qm.unix.spawner import Limits, Pool, Trade, Work
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
 from qm.wire.record import Malformed, pack
 
 NAME: Final = b"qm-lspawn"
+TRADE: Final = Trade(b"qm-local", b"delivers")
 LIMITS: Final = Limits(workers=120, per_key=120, jobs_per_worker=500, idle_s=60.0)  # qmail's conf-spawn
 
 
@@ -70,7 +71,7 @@ class _Lspawn:
         self._loop = Loop()
         self._directory = users.Directory()
         enter = functools.partial(_enter, chain.worker(b"qm-local"))
-        self._pool: Pool[_As] = Pool(self._loop, NAME, enter, LIMITS)
+        self._pool: Pool[_As] = Pool(self._loop, TRADE, enter, LIMITS)
         self._gone = False
 
     def run(self) -> None:

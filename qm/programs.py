@@ -44,6 +44,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "qbiff": "qm.qbiff",
     "qm": "qm.admin.main",
     "qm-inject": "qm.inject.main",
+    "qm-lmtpd": "qm.smtpd.main",
     "qm-local": "qm.local.main",
     "qm-log": "qm.logger",
     "qm-lspawn": "qm.lspawn",
@@ -57,6 +58,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "qm-qstat": "qm.qstat",
     "qm-qmqpc": "qm.qmqpc",
     "qm-qmqpd": "qm.qmqpd",
+    "qm-qmtpd": "qm.qmtpd",
     "qm-queue": "qm.queue.main",
     "qm-queue-show": "qm.queueshow",
     "qm-queued": "qm.queue.service",
@@ -105,4 +107,21 @@ RESIDENT: Final = (
     "qm-tls",
     "qm-userd",
     "tcpserver",
+)
+
+# Those that stay, and that people may start by hand: ps shall show them as it shows those that the supervisor starts.
+STAYING: Final = frozenset(
+    (
+        "qm-log",
+        "qm-lspawn",
+        "qm-queued",
+        "qm-rspawn",
+        "qm-send",
+        "qm-start",
+        "qm-supervise",
+        "qm-tlsd",
+        "qm-userd",
+        "splogger",
+        "tcpserver",
+    )
 )

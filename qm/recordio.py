@@ -40,4 +40,4 @@ def _recorder(pid: int, way: bytes) -> Change:
 def main(argv: Argv, env: Env) -> int:
     if len(argv) < 2:
         raise Usage("usage: recordio program [arg ...]")
-    return relay.beside(argv[1:], env, lambda pid: (_recorder(pid, b"<"), _recorder(pid, b">")), PACKET_MAX)
+    return relay.beside(argv, env, lambda pid: (_recorder(pid, b"<"), _recorder(pid, b">")), PACKET_MAX)

@@ -1,25 +1,28 @@
 """sendmail: what other programs call to send mail (sendmail).
 
-Usage:   sendmail [-t] [-fsender] [-Fname] [-bm|-bp|-bs|-bi|-q] [-Nnotify] [-Rreturn] [-Venvid] [recipient ...]
+Usage:   sendmail [-tv] [-fsender] [-Fname] [-bm|-bp|-bs|-bi|-q] [-Nnotify] [-Rreturn] [-Venvid] [recipient ...]
 Reads:   fd 0 (the message)
 Env:     QMHOME, PROTO (-bs); sets for inject QMAILUSER, QMAILHOST, MAILNAME, QMAILNOTIFY, QMAILRET, QMAILENVID; for
          smtpd RELAYCLIENT, DATABYTES, NOUSERCHECK, TCPLOCALIP and its like
-Writes:  fd 1 (-bp, -bs), fd 2 (what is wrong)
+Writes:  fd 1 (-bp, -bs, -v), fd 2 (what is wrong)
 Asks:    inject, smtpd, qread, newaliases, each as the same process; -q signals the supervisor
 As:      the caller
 Exits:   0 done; 100 usage; else what inject, smtpd, qread or newaliases exits with
 See:     sendmail(8), qmail.md 16.2
 """
 
+from collections.abc import Callable
+from contextlib import closing
 from typing import Final, NamedTuple
 
 from qm import errors
 from qm.errors import Permanent, Temporary
-from qm.unix import chain
+from qm.unix import chain, log, standard
 from qm.unix.options import parse
 from qm.unix.program import Argv, Env, Usage, program
 
-USAGE: Final = "usage: sendmail [-t] [-fsender] [-Fname] [-bm|-bp|-bs|-bi|-q] [recipient ...]"
+USAGE: Final = "usage: sendmail [-tv] [-fsender] [-Fname] [-bm|-bp|-bs|-bi|-q] [recipient ...]"
+NAME: Final = b"sendmail"
 SUPERVISOR: Final = "run/lock"
 
 _FLAGS: Final = b"tvimxnGU"
@@ -47,6 +50,7 @@ class _Command(NamedTuple):
     name: bytes | None
     reports: dict[bytes, bytes]  # variables for inject
     recipients: list[bytes]
+    verbose: bool = False
 
 
 def _command(argv: Argv) -> _Command:
@@ -56,7 +60,7 @@ def _command(argv: Argv) -> _Command:
     mode = given.get(b"b", b"q" if only_queue else b"m")
     reports = {_REPORTS[letter]: value for letter, value in options if letter in _REPORTS}
     sender = given.get(b"f", given.get(b"r"))
-    return _Command(mode, b"t" in given, sender, given.get(b"F"), reports, recipients)
+    return _Command(mode, b"t" in given, sender, given.get(b"F"), reports, recipients, b"v" in given)
 
 
 def _author(sender: bytes, env: Env) -> Env:
@@ -79,7 +83,33 @@ def _deliver(command: _Command, env: Env) -> int:
         words += [b"-f", command.sender]
         if command.sender not in (b"", b"<>"):
             env = _author(command.sender.removeprefix(b"<").removesuffix(b">"), env)
-    return chain.prepare([*words, b"--", *command.recipients], env)(env)
+    inject = chain.prepare([*words, b"--", *command.recipients], env)
+    return _show(inject, env) if command.verbose else inject(env)
+
+
+def _show(inject: chain.Runner, env: Env) -> int:
+    """Have the message queued, then show how it is delivered, as long as its first try lasts."""
+    from qm.unix import following  # as in _try_now
+
+    try:
+        listener = following.Listener()
+    except (OSError, Temporary) as error:
+        log.warning(NAME, f"cannot follow the deliveries: {error}")
+        return inject(env)
+    with closing(listener):
+        code = inject(env)
+        if code == errors.OK:
+            _hear(lambda: listener.hear(lambda line: standard.write(line + b"\n")))
+        return code
+
+
+def _hear(until_end: Callable[[], bool]) -> None:
+    """Whatever happens here, the message is queued, and the caller must not send it again."""
+    try:
+        if not until_end():
+            log.warning(NAME, "nothing more is said of the message; it is in the queue")
+    except (OSError, errors.QmError) as error:
+        log.warning(NAME, f"cannot follow the deliveries: {error}")
 
 
 def _talk(env: Env) -> int:

@@ -23,14 +23,16 @@ from qm.unix.program import Argv, Env, Usage, home, program
 
 DIRECTORY: Final = "control"
 SHOWN_MAX: Final = 20  # entries of a list
-# control files that are compiled: the text's reader is another program's
-_COMPILED: Final = frozenset({"morercpthosts.cdb"})
+# what lies beside the control files of the table: compiled, or with keys
+_OTHERS: Final = frozenset({"morercpthosts.cdb", "servercert.pem", "servercerts", "clientca.pem", "acme.key"})
 
 
 def _values(controls: Controls, control: Control) -> list[bytes]:
     """The effective entries; raises BadControl where the default is control/me and that is missing."""
     if control.kind is Kind.INT:
         return [b"%d" % controls.number(control.name)]
+    if control.kind is Kind.LIST and control.secret:
+        return [b"an entry that is not shown"] * len(controls.lines(control.name))
     if control.kind is Kind.LIST:
         return list(controls.lines(control.name))
     if control.kind is Kind.TABLE:
@@ -63,7 +65,7 @@ def _show(control: Control) -> Iterator[str]:
 
 
 def _unknown() -> list[str]:
-    return sorted(name for name in os.listdir(DIRECTORY) if name not in TABLE and name not in _COMPILED)
+    return sorted(name for name in os.listdir(DIRECTORY) if name not in TABLE and name not in _OTHERS)
 
 
 def _unsafe_folder() -> str | None:

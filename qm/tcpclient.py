@@ -93,7 +93,7 @@ def main(argv: Argv, env: Env) -> int:
     wanted = _Options(argv[1:])
     fds.fill_standard()
     try:
-        lookups = Lookups(wanted.wishes, env)
+        lookups = Lookups(NAME, wanted.wishes, env)
         channel = _connect(wanted)
     except errors.Temporary:
         if wanted.quiet:

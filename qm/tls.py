@@ -12,31 +12,17 @@ See:     qm-tls(1), RFC 8314 3
 The protocol is smtp or pop3.
 """
 
-import os
 from typing import Final
 
 from qm import errors
 from qm.disk.control import Controls
 from qm.unix import chain, log
 from qm.unix.program import Argv, Env, Usage, program
-from qm.unix.tlsclient import Busy, Facts, Failed, TlsClient
-from qm.wire.tlsjob import show_bindings
+from qm.unix.tlsclient import Busy, Failed, TlsClient
+from qm.wire.secured import environment
 
 NAME: Final = b"qm-tls"
 PROTOCOLS: Final = (b"smtp", b"pop3")
-
-
-def environment(facts: Facts) -> Env:
-    """What the next program learns, as ucspi-ssl names it; what has no value is not set."""
-    values = {
-        b"SSL_PROTOCOL": facts.version,
-        b"SSL_CIPHER": facts.cipher,
-        b"SSL_CIPHER_USEKEYSIZE": b"%d" % facts.bits,
-        b"SSL_TLS_SNI": facts.sni,
-        b"SSL_CLIENT_S_DN": facts.client,
-        b"TLSBINDINGS": show_bindings(facts.bindings),
-    }
-    return {name: value for name, value in values.items() if value}
 
 
 class _Tls:
@@ -51,15 +37,12 @@ class _Tls:
     def __call__(self, env: Env) -> int:
         self._controls.refresh(lambda text: log.alert(NAME, text))
         try:
-            plain, facts = self._client.serve(0, b"", self._protocol, max(1, self._controls.number("timeouttls")))
+            facts = self._client.encrypt(b"", self._protocol, max(1, self._controls.number("timeouttls")))
         except Busy as error:
             log.warning(NAME, str(error))
             return errors.TEMPORARY
         except Failed:  # qm-tlsd has said why
             return errors.TEMPORARY
-        with plain:
-            os.dup2(plain.fileno(), 0)
-            os.dup2(plain.fileno(), 1)
         return self._run({**env, **environment(facts)})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 from qm.disk.control import ME, TABLE, Control, Kind  # noqa: E402
+from qm.programs import PROGRAMS  # noqa: E402
 
 PAGE = Path(__file__).with_name("qm-control.5")
 LIMIT = 78  # columns of a line
@@ -97,7 +98,7 @@ def _folded(sentence: str) -> str:
 
 
 def _entry(control: Control) -> str:
-    readers = ", ".join(f"qm-{name}" if name != "all" else "all" for name in control.readers.split(", "))
+    readers = ", ".join(f"qm-{name}" if f"qm-{name}" in PROGRAMS else name for name in control.readers.split(", "))
     what = {Kind.LINE: "One line", Kind.INT: "A number", Kind.LIST: "A list", Kind.TABLE: "key:value lines"}
     return (
         f".It Pa {control.name}\n"

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
-from qm.disk import atomic
+from qm.disk import atomic, lock
 from qm.disk.regular import open_regular
 from qm.errors import Temporary
 
 COMMAND_S: Final = 60.0  # tools that make accounts wait for one another's locks
+LOCK: Final = "/run/qm-admin.lock"  # of the machine, since accounts and links of two homes are in the same places
 
 
 class Action(Protocol):
@@ -154,8 +155,18 @@ def read(path: str) -> str | None:
         return file.read()
 
 
-def carry_out(plan: Iterable[Action], say: Callable[[str], None], *, dry_run: bool) -> int:
-    """Say what is left to do, and do it unless *dry_run*; how many actions that were.
+def be_alone() -> None:
+    """Be the only one that changes this machine, until this process ends.  Raises Temporary."""
+    try:
+        lock.take(LOCK)
+    except Temporary as error:
+        raise Temporary("another qm command is changing this machine", detail=error.detail) from error
+
+
+def carry_out(
+    plan: Iterable[Action], say: Callable[[str], None], *, dry_run: bool, before: Callable[[], None] = lambda: None
+) -> int:
+    """Say what is left to do, and do it, *before* each doing that, unless *dry_run*; how many actions that were.
 
     Raises OSError, QmError at the first that fails; then the plan may be carried out again.
     """
@@ -165,5 +176,6 @@ def carry_out(plan: Iterable[Action], say: Callable[[str], None], *, dry_run: bo
             say(str(action))
             count += 1
             if not dry_run:
+                before()
                 action.do()
     return count

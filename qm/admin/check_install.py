@@ -6,12 +6,13 @@ from typing import Final, NamedTuple
 
 import click
 
-from qm.admin import code, place
+from qm.admin import code, place, unfinished
 from qm.admin.screen import printable, show
 from qm.disk import safety, survey
 from qm.errors import OK, Permanent
 
 DIFFERS: Final = 1
+_NEEDED: Final = ("rc", "services", "control/me")
 
 
 class Finding(NamedTuple):
@@ -19,8 +20,22 @@ class Finding(NamedTuple):
     fatal: bool  # the programs do not start
 
 
+def _missing(home: str) -> Iterator[Finding]:
+    """What a command that was cut short, or a mistake, has left without."""
+    command = unfinished.found(home)
+    if command:
+        yield Finding(f"{home}: {command} has not come to its end; run it again", False)
+    for path in (os.path.join(home, name) for name in _NEEDED):
+        if not os.path.lexists(path):
+            yield Finding(f"{path}: missing; qm install", False)
+    programs = os.path.join(home, "bin")
+    if os.path.islink(programs) and not os.path.exists(programs):
+        yield Finding(f"{programs}: leads to no programs; install again, from a checkout", False)
+
+
 def findings(home: str) -> Iterator[Finding]:
     """Raises OSError where it cannot look."""
+    yield from _missing(home)
     for danger in safety.dangers(home):
         yield Finding(f"{danger.path}: {danger.text}", danger.fatal)
     for difference in survey.differences(home):

@@ -22,7 +22,7 @@ from hashlib import sha256
 from importlib import metadata
 from typing import Final, NamedTuple
 
-from qm.admin.action import read
+from qm.admin.action import Remove, read
 from qm.errors import Permanent, Temporary
 from qm.programs import PROGRAMS
 from qm.quickstart import environment
@@ -134,6 +134,7 @@ class InstallCode(NamedTuple):
             self._build(new)
         finally:
             os.umask(umask)
+        os.sync()  # thousands of files: one call for all, before they count
         if os.path.lexists(self.lib):
             os.rename(self.lib, old)
         os.rename(new, self.lib)
@@ -150,6 +151,30 @@ class InstallCode(NamedTuple):
         for folder in ("qm", _SITE):
             compiled = os.path.join(new, folder)
             compileall.compile_dir(compiled, quiet=2, stripdir=new, prependdir=self.lib, workers=1)
+
+
+class RemoveCode(NamedTuple):
+    """Take *lib* away: at once for who looks at it, since the command that does it is in there."""
+
+    lib: str
+
+    def __str__(self) -> str:
+        return f"remove {self.lib} and all below it"
+
+    def is_done(self) -> bool:
+        return not os.path.lexists(self.lib)
+
+    def do(self) -> None:
+        old = f"{self.lib}.old"
+        if os.path.lexists(old):
+            shutil.rmtree(old)
+        os.rename(self.lib, old)
+        shutil.rmtree(old)
+
+
+def tidy(lib: str) -> Iterator[Remove]:
+    """What copies and removals that were cut short have left beside *lib*."""
+    yield from (Remove(f"{lib}.{word}", below=True) for word in ("new", "old"))
 
 
 def _copy(source: str, target: str) -> None:

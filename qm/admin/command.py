@@ -7,10 +7,10 @@ from typing import Final
 import click
 
 from qm import __version__
-from qm.admin import check_install, importing, install, logs, replace_sendmail, uninstall
+from qm.admin import cert, check_install, importing, install, logs, replace_sendmail, tlsreport, uninstall
 from qm.errors import OK, TEMPORARY
 
-SUBCOMMANDS: Final = (install, check_install, replace_sendmail, importing, logs, uninstall)
+SUBCOMMANDS: Final = (install, check_install, cert, replace_sendmail, importing, logs, tlsreport, uninstall)
 
 
 @click.group("qm", context_settings={"help_option_names": ["-h", "--help"]})

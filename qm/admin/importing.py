@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 
 from qm.admin import place, queueimport
+from qm.admin.action import be_alone
 from qm.admin.findings import Finding
 from qm.admin.frompostfix import Postfix
 from qm.admin.fromqmail import Qmail
@@ -67,6 +68,8 @@ def command(system: str, folder: str, home: str, only_queue: bool, only_config: 
     enter_home({b"QMHOME": os.fsencode(home)})
     if not dry_run and not privs.is_root() and os.stat(".").st_uid != os.geteuid():
         raise Permanent("only root can import into a system of root's", detail="--dry-run shows what would be done")
+    if not dry_run and privs.is_root():
+        be_alone()
     there = Qmail(folder, home) if system == "qmail" else Postfix(folder, home, os.uname().nodename)
     runs = there.runs()
     if runs and not (dry_run or only_config):

@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 import click
 
-from qm.admin import accounts, place, texts
+from qm.admin import accounts, place, texts, unfinished
 from qm.admin.accounts import Names
-from qm.admin.action import Action, Folder, Link, Write, carry_out, read
-from qm.admin.code import MANIFEST, InstallCode
+from qm.admin.action import Action, Folder, Link, Write, be_alone, carry_out, read
+from qm.admin.code import MANIFEST, InstallCode, tidy
 from qm.admin.home import AliasMaildir, Certificate, CompileRules, Directory, QueueFolders
 from qm.admin.screen import show
 from qm.disk import layout, safety
@@ -53,6 +53,7 @@ def plan(order: Order) -> Iterator[Action]:
     yield from (Directory(entry, order.home) for entry in layout.folders() if entry not in roots)
     yield QueueFolders(order.home)
     yield InstallCode(place.SOURCE, place.lib(order.home))
+    yield from tidy(place.lib(order.home))
     yield Link(order.path("bin"), "lib/bin", ours="lib")
     yield from _configuration(order)
     yield Write(order.path("rc"), rc_script(order.home), 0o755, keep=False)
@@ -161,12 +162,15 @@ def command(host: str, home: str, postmaster: str, prefix_users: str, skel: bool
     order = Order(host, home, Names(prefix_users), postmaster, skel)
     if not (dry_run or privs.is_root()):
         raise Permanent("only root can install", detail="--dry-run shows what would be done")
+    if not dry_run:
+        be_alone()
     refuse(order)
     os.umask(0o022)
-    count = carry_out(plan(order), show, dry_run=dry_run)
+    count = carry_out(plan(order), show, dry_run=dry_run, before=lambda: unfinished.begin(home, "install"))
     if dry_run:
         show(f"{count} actions; nothing has been done" if count else f"{home} is installed; nothing is left to do")
         return OK
+    unfinished.end(home)
     show(f"{home} is installed" if count else f"{home} is installed; nothing was left to do")
     if count and owner.find(order.path(LOCK)) is not None:
         show(f"What runs there does not know yet: {home}/rc restart", "bold")

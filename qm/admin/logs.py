@@ -1,25 +1,24 @@
 """qm log: everything that the log directory says of one message or one address, across programs, in time order.
 
 The files are read twice, line by line: once to learn which messages and sessions the subject has to do with, once to
-gather what is said of these.  Only files of the directory are opened, and no links.
+gather what is said of these.
 """
 
 import os
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
 import click
 
 from qm.admin import place
+from qm.admin.logfiles import Line, lines
 from qm.admin.screen import printable, show
-from qm.disk.regular import open_regular
 from qm.errors import OK, Permanent
 from qm.wire import queueid
-from qm.wire.logline import Entry, read, render
+from qm.wire.logline import Entry, render
 
 NOTHING: Final = 1
 FOUND_MAX: Final = 100_000  # lines that are shown; the first ones
@@ -29,8 +28,6 @@ LINES_MAX: Final = 2_000  # of one session that are remembered
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86400}
 _BEGINNING: Final = frozenset(("connect", "helo", "tls", "login"))
 _ID: Final = re.compile(r"[0-9a-z]{18,21}")
-
-Line = tuple[int, Entry]
 
 
 class Subject:
@@ -120,33 +117,6 @@ class Reader:
             del self._sessions[key]
 
 
-def _files(folder: str, since_ns: int) -> Iterator[str]:
-    """The log's files, the oldest first, without those that ended before."""
-    for name in sorted(name for name in os.listdir(folder) if name.startswith("@")):
-        ended = read(name.partition(".")[0].encode("ascii", "replace") + b" ")
-        if ended is None or ended[0] >= since_ns:
-            yield name
-    yield "current"
-
-
-def _lines(folder: str, since_ns: int) -> Iterator[Line]:
-    """Everything in the log since then; raises OSError if the directory cannot be read."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        for name in _files(folder, since_ns):
-            try:
-                file = open_regular(name, dir_fd=fd)
-            except FileNotFoundError:
-                continue  # the oldest has gone, or current is being put away
-            with open(file, "rb") as text:
-                for raw in text:
-                    line = read(raw)
-                    if line is not None and line[0] >= since_ns:
-                        yield line
-    finally:
-        os.close(fd)
-
-
 def gather(folder: str, text: str, since_ns: int = 0) -> list[Line]:
     """The lines that have to do with *text*, FOUND_MAX at most, in time order; raises OSError."""
     subject = Subject(text)
@@ -154,7 +124,7 @@ def gather(folder: str, text: str, since_ns: int = 0) -> list[Line]:
         return []
     for _ in range(2):
         reader = Reader(subject)
-        for line in _lines(folder, since_ns):
+        for line in lines(folder, since_ns):
             reader.take(line)
             del reader.found[FOUND_MAX:]
     return sorted(reader.found, key=lambda line: line[0])

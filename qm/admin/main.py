@@ -1,13 +1,15 @@
 """admin: install the suite and look after it, the command qm.
 
-Usage:   qm install|check-install|replace-sendmail|import|log|uninstall [option ...]
+Usage:   qm install|check-install|cert|replace-sendmail|import|log|tls-report|uninstall [option ...]
 Reads:   the home, its log, the checkout that it is run from; with import another system, its control/virtualdomains
-         among it
+         among it; with cert control/{acme,tlsroots}, certificates and keys
 Env:     QMHOME
-Writes:  with install, import and uninstall, everything that their plans show; fd 1
+Writes:  with install, import and uninstall, everything that their plans show; with cert control/acme, certificates and
+         keys, run/acme; fd 1
 As:      root; with --dry-run and to check, whoever may look
 Exits:   0 done, or all is as it should be; 1 check-install: something differs, import: something stays
-         behind, log: nothing is known; 2 usage; 100 refused; 111 trouble
+         behind, log and tls-report: nothing is known, cert show: one is no good or ends soon; 2 usage; 100 refused; 111
+         trouble
 See:     qm(8), docs/INTERNALS.md section 1.11
 
 In a fresh checkout it first makes .venv, as bin/quickstart does.

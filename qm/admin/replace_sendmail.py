@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import click
 
 from qm.admin import place
-from qm.admin.action import Action, carry_out, points_into
+from qm.admin.action import Action, be_alone, carry_out, points_into
 from qm.admin.screen import show
 from qm.errors import OK, Permanent
 from qm.unix import privs
@@ -83,6 +83,8 @@ def command(home: str, undo: bool, dry_run: bool) -> int:
     """Let the system's sendmail command be qm's, so that mail of local programs goes through the queue."""
     if not (dry_run or privs.is_root()):
         raise Permanent("only root can replace sendmail")
+    if not dry_run:
+        be_alone()
     if not undo and not os.path.exists(os.path.join(home, "bin", "sendmail")):
         raise Permanent("there is no sendmail to put there", detail=f"{home}/bin/sendmail is missing")
     plan = restoration(home) if undo else (Replace(path, home) for path in paths())

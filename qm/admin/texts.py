@@ -34,7 +34,7 @@ def aliases(root: str) -> Mapping[str, str]:
 def services(host: str, names: Names) -> str:
     smtpd = names.user("qmaild"), names.group("qmaild")
     smtp = f"tcpserver -v -H -R -l {host} -b 128 -c 100 -C 50 -x tcp.smtp.cdb -u {smtpd[0]} -g {smtpd[1]} 0"
-    pop3 = f"tcpserver -v -H -R -l {host} -b 128 -c 40"
+    pop3 = f"tcpserver -v -H -R -l {host} -b 128 -c 40 -C 20"
     popup = f"qm-popup {host} checkpassword qm-pop3d Maildir"
     return (
         "# What rc start runs, a line each: NAME: [VARIABLE=VALUE ...] COMMAND LINE.  Change it, then rc restart.\n"
@@ -45,9 +45,8 @@ def services(host: str, names: Names) -> str:
         "# Your users send here, after a login under TLS.\n"
         f"submit: SUBMISSION= FORCETLS= {smtp} 587 qm-smtpd\n"
         f"submits: SUBMISSION= {smtp} 465 qm-tls smtp qm-smtpd\n"
-        f"pop3s: {pop3} -C 20 0 995 qm-tls pop3 {popup}\n"
-        "# Passwords come in clear text here: for this machine only.\n"
-        f"pop3: {pop3} 127.0.0.1 110 {popup}\n"
+        f"pop3s: {pop3} 0 995 qm-tls pop3 {popup}\n"
+        f"pop3: FORCETLS= {pop3} 0 110 {popup}\n"
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import click
 
-from qm.admin import accounts, place, replace_sendmail, texts
-from qm.admin.action import Action, Remove, carry_out, points_into, read
-from qm.admin.code import MANIFEST
+from qm.admin import accounts, place, replace_sendmail, texts, unfinished
+from qm.admin.action import Action, Remove, be_alone, carry_out, points_into, read
+from qm.admin.code import MANIFEST, RemoveCode, tidy
 from qm.admin.screen import show
 from qm.errors import OK, Permanent
 from qm.supervise import LOCK
@@ -24,7 +24,8 @@ def plan(home: str) -> Iterator[Action]:
     yield from _skeleton()
     yield Remove(os.path.join(home, "rc"))
     yield Remove(os.path.join(home, "bin"))
-    yield Remove(place.lib(home), below=True)
+    yield RemoveCode(place.lib(home))
+    yield from tidy(place.lib(home))
 
 
 def _manual(home: str) -> Iterator[str]:
@@ -50,11 +51,15 @@ def command(home: str, dry_run: bool) -> int:
     """Take the programs away.  Mail, queue, users and configuration stay, and a later install finds them."""
     if not (dry_run or privs.is_root()):
         raise Permanent("only root can uninstall")
-    if not os.path.exists(os.path.join(place.lib(home), MANIFEST)):
+    if not dry_run:
+        be_alone()
+    if not (os.path.exists(os.path.join(place.lib(home), MANIFEST)) or unfinished.found(home)):
         raise Permanent(f"no programs are installed in {home}", detail="nothing was done")
     if owner.find(os.path.join(home, LOCK)) is not None:
         raise Permanent(f"the mail system in {home} runs", detail=f"first: {home}/rc stop")
     rest = "\n    ".join([*accounts.removal(home), f"rm -r {home}"])
-    carry_out(plan(home), show, dry_run=dry_run)
+    carry_out(plan(home), show, dry_run=dry_run, before=lambda: unfinished.begin(home, "uninstall"))
+    if not dry_run:
+        unfinished.end(home)
     show(f"Kept: {home} with queue, configuration, users and aliases.  To remove these too:\n    {rest}")
     return OK

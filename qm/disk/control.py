@@ -33,6 +33,7 @@ class Control(NamedTuple):
     readers: str  # the programs that read it
     text: str  # one line for the manual
     unit: str = ""
+    secret: bool = False  # for its owner alone to read, and shown to nobody
 
 
 ME: Final = b"\0me"  # as a default: what control/me says
@@ -42,9 +43,10 @@ TABLE: Final[dict[str, Control]] = {
     c.name: c
     for c in (
         Control("me", L, None, "all", "This host's name; the default of many others."),
+        Control("acme", S, None, "qm", "Where qm cert renew gets certificates, and which; see qm(8)."),
         Control("aliasfile", L, b"/etc/aliases", "newaliases", "sendmail's alias file; its .cdb is what it becomes."),
         Control("authcachetime", N, 60, "userd", "How long a verified login is remembered; 0 does not.", "s"),
-        Control("authclear", N, 0, "smtpd", "1: passwords are taken without TLS, where logins are taken."),
+        Control("authclear", N, 0, "smtpd, popup", "1: AUTH is offered without TLS, where logins are taken."),
         Control("authfailaccount", N, 100, "userd", "Failed logins of a name; then strangers are refused.", "failures"),
         Control("authfailaddress", N, 20, "userd", "Failed logins of an address or IPv6 /64; 0: no limit.", "failures"),
         Control("authfaildelay", N, 2, "userd, popup", "How long a refused login waits; doubles with each more.", "s"),
@@ -75,6 +77,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("hideclient", N, 0, "smtpd", "1: a submitted message does not tell where its author was."),
         Control("idhost", L, ME, "inject, smtpd", "Host in the Message-IDs that we make."),
         Control("ipfamily", T, None, "remote", "4, 6, 46 or 64: IP versions and their order; keys as smtproutes."),
+        Control("lmtproutes", T, None, "send, rspawn, remote", "LMTP: host:/socket, host:server:port; as smtproutes."),
         Control("localiphost", L, ME, "smtpd", "Host for recipients at our own address in brackets."),
         Control("locals", S, ME, "send, userd", "Domains whose mail is delivered here."),
         Control("limitdomains", N, 500, "userd", "Domains that a login may write to in an hour; 0: all.", "domains"),
@@ -104,6 +107,7 @@ TABLE: Final[dict[str, Control]] = {
         Control("remoteidle", N, 5, "rspawn", "How long a session is kept for the next message.", "s"),
         Control("remotemessages", N, 100, "remote", "Messages in one session.", "messages"),
         Control("roles", T, None, "all", "Users of the programs: name:uid:gid."),
+        Control("smtpauth", S, None, "rspawn", "Logins at relays: relay:port name password; mode 0600.", secret=True),
         Control("smtpgreeting", L, ME, "smtpd", "What the SMTP greeting says, this host's name first."),
         Control("smtproutes", T, None, "send, rspawn, remote", "Relays: host:relay:port; .domain, empty; none: MX."),
         Control("stsport", N, 443, "remote", "Port of the servers of MTA-STS policies; 0: no MTA-STS."),
@@ -122,11 +126,13 @@ TABLE: Final[dict[str, Control]] = {
         Control("timeoutprogram", N, 86400, "local", "How long a program of a .qmail file may run.", "s"),
         Control("timeoutrcpt", N, 300, "remote", "How long it may take to answer RCPT.", "s"),
         Control("timeoutremote", N, 1200, "remote", "An upper bound of all these but timeoutconnect.", "s"),
-        Control("timeouttls", N, 60, "smtpd, popup, tls", "How long a TLS handshake may take.", "s"),
+        Control("timeouttls", N, 60, "smtpd, popup, tls, remote", "How long a TLS handshake may take.", "s"),
         Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
-        Control("timeouttls", N, 60, "remote", "How long a TLS handshake may take.", "s"),
         Control("tlspolicy", T, None, "remote", "domain:level name ...; keys as smtproutes; see qm-remote(8)."),
-        Control("tlsroots", L, None, "remote", "Certificates to trust, a file or directory, instead of the system's."),
+        Control(
+            "tlsroots", L, None, "remote, checkpassword-ldap, checkpassword-oauth, qm",
+            "Certificates to trust, a file or directory, instead of the system's.",
+        ),
         Control("virtualdomains", T, None, "send, userd", "Whose: domain:user, user@domain:user, .domain:user, :user."),
     )
 }
@@ -203,6 +209,9 @@ class Controls:
             raise BadControl("cannot read a control file", detail=f"{self._path(name)}: {error.strerror}") from error
         if mode & 0o002:
             detail = f"{self._path(name)}: writable by everybody; chmod o-w"
+            raise BadControl("a control file is not safe", detail=detail)
+        if TABLE[name].secret and mode & 0o077:
+            detail = f"{self._path(name)}: others can read it; chmod 0600"
             raise BadControl("a control file is not safe", detail=detail)
         if len(data) > SIZE_MAX:
             raise BadControl("cannot read a control file", detail=f"{self._path(name)}: larger than {SIZE_MAX} bytes")

@@ -4,6 +4,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
@@ -75,7 +76,8 @@ def _compare(place: Place, path: str, owners: list[Ids]) -> Iterator[Difference]
     try:
         status = os.lstat(path)
         if stat.S_ISLNK(status.st_mode) and status.st_uid == owners[0].uid and place.made is Made.USE:
-            status = os.stat(path)  # an administrator keeps the file elsewhere
+            with suppress(OSError):  # it leads nowhere: a link is what it is
+                status = os.stat(path)  # an administrator keeps the file elsewhere
     except FileNotFoundError:
         if place.made is not Made.USE:
             yield Difference(path, "missing", "qm install" if place.made is Made.INSTALL else "rc start")

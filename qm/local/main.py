@@ -2,7 +2,8 @@
 
 Usage:   qm-local [-nN] user homedir local dash ext domain sender defaultdelivery
 Reads:   fd 0 (the message, seekable), .qmail files of the home, control/timeoutprogram
-Env:     QMHOME; QMID, QMINDEX (the message's ID, and the recipient's number in it: they name the delivery);
+Env:     QMHOME; QMAILQUEUE, for forwards; QMID, QMINDEX (the message's ID, and the recipient's number in it, which
+         name the delivery);
          sets SENDER, RECIPIENT, DEFAULT and the others of qmail.md 13.5 for programs
 Writes:  what the .qmail file says; fd 1 (report), fd 2 (report of a failure, log)
 Asks:    queue, for forwards
@@ -26,9 +27,8 @@ from qm.disk.control import TABLE, BadControl, Controls
 from qm.disk.message import write_all
 from qm.local import session
 from qm.local.policy import Job
-from qm.unix import log
+from qm.unix import entrance, log
 from qm.unix.program import Argv, Env, Usage, home_from_here, program
-from qm.unix.queueclient import QueueClient
 from qm.wire import queueid
 from qm.wire.record import Malformed, number, unpack
 
@@ -51,7 +51,7 @@ def _program_limit_s(env: Mapping[bytes, bytes]) -> float:
 def _tools(env: Mapping[bytes, bytes]) -> session.Tools:
     return session.Tools(
         env=env,
-        queue=lambda: QueueClient(home_from_here(env) + b"/queue/socket"),
+        queue=lambda: entrance.queue(dict(env), home_from_here(env)),
         program_limit_s=lambda: _program_limit_s(env),
     )
 

@@ -10,37 +10,21 @@ import socket
 import stat
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Self
+from typing import Final
 
+from qm.errors import Temporary
+from qm.popup.talk import Talk
+from qm.unix import log
 from qm.unix.channel import Channel, Gone, TimedOut
+from qm.unix.userclient import UserClient
+from qm.wire import saslstep
 from qm.wire.pop3 import Signal
-from qm.wire.pop3auth import Authorization, Login
-from qm.wire.record import number, pack, unpack
+from qm.wire.pop3auth import Authorization, End, Event, NoLogin
+from qm.wire.pop3login import Left, Login, Report, Stls, failed
+from qm.wire.userquery import AskLogin, AskScram, Later, LoginAnswer, ScramAnswer
 
+NAME: Final = b"qm-popup"
 _PEEK_MAX: Final = 4096  # bytes
-_NUMBER_MAX: Final = 1 << 62
-
-
-class Talk(NamedTuple):
-    """What to say to whom, until when."""
-
-    line: bytes  # the greeting, or why the last attempt to log in failed
-    delay_s: int  # before it
-    last: bool  # and after it hang up
-    banner: bytes  # <...>, APOP's timestamp
-    offer_apop: bool
-    errors_max: int
-    deadline_s: int  # of the monotonic clock
-
-    def pack(self) -> bytes:
-        return pack(*(value if isinstance(value, bytes) else b"%d" % value for value in self))
-
-    @classmethod
-    def unpack(cls, record: bytes) -> Self:
-        line, delay, last, banner, offer_apop, errors, deadline = unpack(record, 7)
-        flags = number(last, 1) > 0, number(offer_apop, 1) > 0
-        numbers = [number(field, _NUMBER_MAX) for field in (delay, errors, deadline)]
-        return cls(line, numbers[0], flags[0], banner, flags[1], numbers[1], numbers[2])
 
 
 class _Commands:
@@ -74,6 +58,10 @@ class _Commands:
         if not self._ready(self._fd, self._deadline_s - time.monotonic()):
             raise TimedOut
 
+    def pending(self) -> bool:
+        """Whether something has come already, or the end."""
+        return self._ready(self._fd, 0.0)
+
     def pause(self, delay_s: int) -> None:
         """Let *delay_s* pass; raises Gone when popup has died."""
         if delay_s:
@@ -90,36 +78,70 @@ class _Commands:
         return bool(events)
 
 
-def converse(link: int, talk: Talk, descriptors: Sequence[int]) -> Login | None:
-    """Talk on *descriptors* until somebody wants to log in; None if the peer leaves, or has to."""
+def converse(link: int, users: UserClient, talk: Talk, descriptors: Sequence[int]) -> Report:
+    """Talk on *descriptors* until somebody wants to log in, or TLS; Left if the peer leaves, or has to."""
     fd_in, fd_out = descriptors
     commands = _Commands(fd_in, link, talk.deadline_s)
     channel = Channel(fd_in, fd_out, max(1.0, talk.deadline_s - time.monotonic()))
-    server = Authorization(talk.line, talk.banner, offer_apop=talk.offer_apop, errors_max=talk.errors_max)
+    end = End(talk.after, talk.last)
+    server = Authorization(talk.line, talk.banner, talk.offer, talk.peer, talk.errors_max, end)
     try:
         commands.pause(talk.delay_s)
-        login = None if talk.last else _login(commands, channel, server)
+        report = _hear(commands, channel, server, users, talk)
         channel.write(server.outgoing())
-        if login is None:
+        if isinstance(report, Left):
             channel.hang_up()
-        return login
+        return report
     except (Gone, OSError):
-        return None
+        return Left()
     finally:
         commands.detach()
 
 
-def _login(commands: _Commands, channel: Channel, server: Authorization) -> Login | None:
-    """The next attempt to log in, None if the peer leaves; replies that are still queued go out before it counts."""
+def _hear(commands: _Commands, channel: Channel, server: Authorization, users: UserClient, talk: Talk) -> Report:
+    """What the peer wants; replies that are still queued go out before it counts."""
     while True:
         event = server.next_event()
-        if isinstance(event, Login):
+        while isinstance(event, AskLogin | AskScram):
+            event = server.answered(_answer(users, event)) or Signal.NEED_DATA
+        report = _report(event, commands, server, talk)
+        if report is not None:
+            return report
+        if event is Signal.NEED_DATA:
+            data = commands.take()
+            if data is None:
+                channel.write(server.outgoing())
+                commands.wait()
+            else:
+                server.receive(data)
+
+
+def _report(event: Event, commands: _Commands, server: Authorization, talk: Talk) -> Report | None:
+    """What of *event* is for the other half; None if the peer goes on talking to us."""
+    match event:
+        case Login():
             return event
-        if event is Signal.EOF:
-            return None
-        data = commands.take()
-        if data is None:
-            channel.write(server.outgoing())
-            commands.wait()
-        else:
-            server.receive(data)
+        case Stls():
+            if not commands.pending():
+                return event
+            server.injected()
+        case NoLogin():
+            _note(event, talk.peer.address)
+            return None if event.answered else failed(event.refusal)
+        case Signal.EOF:
+            return Left()
+    return None
+
+
+def _answer(users: UserClient, question: AskLogin | AskScram) -> LoginAnswer | ScramAnswer:
+    try:
+        return users.answer(question)
+    except Temporary as error:
+        return Later(str(error).encode("utf-8", "backslashreplace"))
+
+
+def _note(event: NoLogin, address: bytes) -> None:
+    """One line for a login that nobody else hears of."""
+    words = (event.name or b"?", address or b"?", event.mechanism[: saslstep.METHOD_MAX])
+    name, place, mechanism = (log.word(word).decode("ascii") for word in words)
+    log.warning(NAME, f"login {name} from {place}: {mechanism}: {os.fsdecode(event.refusal.why)}")

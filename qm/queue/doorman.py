@@ -22,7 +22,7 @@ from qm.queue.session import NAME, Client, Session
 from qm.queue.shop import Shop
 from qm.unix import log
 from qm.unix.loop import Loop
-from qm.unix.spawner import Limits, Pool, Work
+from qm.unix.spawner import Limits, Pool, Trade, Work
 from qm.wire import door, queuecode
 from qm.wire.record import number, pack, unpack
 
@@ -112,8 +112,9 @@ class Doorman:
         self._waiting: deque[Guest] = deque()  # for a worker
         self._served: Counter[int] = Counter()  # connections by uid that have a worker
         self._crowd = Crowd()
+        trade = Trade(NAME, b"takes messages in")
         self._pool: Pool[None] = Pool(
-            loop, NAME, lambda _: _enter(rules, self._crowd), self._limits(), on_exit=_say_how
+            loop, trade, lambda _: _enter(rules, self._crowd), self._limits(), on_exit=_say_how
         )
         self._open = self._paused = False
         self._watch()

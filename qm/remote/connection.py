@@ -3,11 +3,13 @@
 import errno
 import socket
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from qm.errors import Temporary
 from qm.remote import tls
 from qm.remote.words import Peer
+from qm.wire.smtproute import Destination
 from qm.wire.tlspolicy import Demand
 
 READ_MAX: Final = 65536  # bytes taken at once
@@ -30,13 +32,32 @@ class Lost(Exception):
         self.why = why
 
 
-def connect(peer: Peer, port: int, timeout_s: int) -> socket.socket:
+def _by_path(path: bytes, timeout_s: int) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(timeout_s)
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _by_network(peer: Peer, port: int, timeout_s: int) -> socket.socket:
+    connection = socket.create_connection((peer.address.decode(), port), timeout_s)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def connect(peer: Peer, destination: Destination, timeout_s: int) -> socket.socket:
     """Raises Unreachable; Temporary if it is our own trouble."""
     try:
-        connection = socket.create_connection((peer.address.decode(), port), timeout_s)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if destination.is_path:
+            connection = _by_path(destination.host, timeout_s)
+        else:
+            connection = _by_network(peer, destination.port, timeout_s)
     except TimeoutError as error:  # also the kernel's own ETIMEDOUT
-        raise Unreachable("connection timed out", silent=True) from error
+        raise Unreachable("connection timed out", silent=not destination.is_path) from error
     except OSError as error:
         if error.errno in _OUR_TROUBLE:
             raise Temporary("Unable to make a connection.", detail=error.strerror or "") from error
@@ -57,6 +78,10 @@ class Connection:
         """Begin TLS with host *name*; gives version and cipher.  Raises TlsFailed, and it is then closed."""
         self._tls = self._socket = tls.start(self._socket, name, demand, roots, timeout_s)
         return tls.facts(self._tls)
+
+    def bindings(self) -> Mapping[bytes, bytes]:
+        """Channel bindings by their type (RFC 5056), of a connection that is protected."""
+        return {} if self._tls is None else tls.bindings(self._tls)
 
     def send(self, data: bytes, timeout_s: float) -> None:
         """All of *data*; raises Lost."""

@@ -1,7 +1,7 @@
 """remote: hand a message to another host by SMTP (qmail-remote).
 
 Usage:   qm-remote host sender recipient ...
-Reads:   fd 0 (the message), control/{dnsservers,dnstrusted,ehloignore,helohost,ipfamily,me,moreipme,notipme,
+Reads:   fd 0 (the message), control/{dnsservers,dnstrusted,ehloignore,helohost,ipfamily,lmtproutes,me,moreipme,notipme,
          remoteaddresses,remotemessages,smtproutes,stsport,timeoutconnect,timeoutdatadone,timeoutdatainit,timeoutdatasend,
          timeoutdns,timeoutgreeting,timeouthelo,timeoutmail,timeoutrcpt,timeoutremote,timeouttls,tlspolicy,
          tlsroots}, sts/*, /etc/resolv.conf
@@ -55,7 +55,7 @@ def _deliver(argv: Argv, env: Env) -> list[Result]:
     enter_home(env)
     host, sender, *recipients = argv[1:]
     config = Config(lambda text: log.alert(NAME, text))
-    destination = smtproute.destination(config.current().smtproutes, host)
+    destination = smtproute.destination(config.current().routes, host)
     worker = Worker(config)
     addressees = tuple(Addressee(place, address) for place, address in enumerate(recipients))
     delivery = Delivery(0, queueid.make(0, 0), b"", sender, addressees)

@@ -16,6 +16,7 @@ class Unfit(NamedTuple):
 
     why: bytes
     trouble: Trouble
+    source: bytes  # who wants it so, as in a Demand
 
 
 def demand(rule: Rule, destination: Destination, host: Host, sts: Policy | None) -> Demand | Unfit:
@@ -28,14 +29,14 @@ def demand(rule: Rule, destination: Destination, host: Host, sts: Policy | None)
         asked = _dane(destination, host)
         if isinstance(asked, Unfit) or (asked is not None and asked.level is Level.DANE):
             return asked
-        return Unfit(b"I did not use %b: it has no TLSA records that count.", Trouble.NO_TLSA)
+        return Unfit(b"I did not use %b: it has no TLSA records that count.", Trouble.NO_TLSA, b"tlspolicy")
     return Demand(rule.level, b"tlspolicy")
 
 
 def _dane(destination: Destination, host: Host) -> Demand | Unfit | None:
     """What TLSA records ask for (RFC 7672 2.2); None without any."""
     if host.trust is Trust.LATER:  # RFC 7672 2.1.1: an attack looks like this
-        return Unfit(b"I did not use %b: its TLSA records could not be looked up.", Trouble.NO_DNSSEC)
+        return Unfit(b"I did not use %b: its TLSA records could not be looked up.", Trouble.NO_DNSSEC, b"DANE")
     if host.trust is not Trust.TLSA:
         return None
     records = tlsa.usable(host.tlsa)
@@ -54,7 +55,7 @@ def _sts(host: Host, sts: Policy | None) -> Demand | Unfit | None:
         return Demand(Level.VERIFY, source, (host.name.lower(),), trial=trial)
     if trial:
         return Demand(Level.MAY, source)
-    return Unfit(b"I did not use %b: the domain's MTA-STS policy does not name it.", Trouble.WRONG_NAME)
+    return Unfit(b"I did not use %b: the domain's MTA-STS policy does not name it.", Trouble.WRONG_NAME, source)
 
 
 def _names(rule: Rule, destination: Destination, host: Host) -> tuple[bytes, ...]:

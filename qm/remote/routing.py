@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from qm.errors import Permanent, Temporary
 from qm.remote import policy
@@ -12,6 +13,7 @@ from qm.wire.mtasts import Policy
 from qm.wire.remotejob import Host, Route, Trust
 from qm.wire.smtproute import Destination
 
+HERE: Final = b"localhost"  # who answers at a socket of this machine: its path is nobody's business
 Findings = dict[tuple[str, int], Finding]  # by name and address family
 
 
@@ -39,10 +41,13 @@ class Router:
             return self._find(destination)
         except Permanent as error:
             if destination.relay:  # the mail is not to blame for our smtproutes
-                raise Temporary(f"{error.public} control/smtproutes names it.", status="4.4") from error
+                file = "lmtproutes" if destination.lmtp else "smtproutes"
+                raise Temporary(f"{error.public} control/{file} names it.", status="4.4") from error
             raise
 
     def _find(self, destination: Destination) -> Route:
+        if destination.is_path:
+            return Route(0, (Host(0, HERE, (HERE,)),))
         address = policy.literal(destination.host)
         if address is not None:
             hosts, unsure, ttl_s = [Host(0, b"[%b]" % address, (address,))], None, TTL_MAX_S

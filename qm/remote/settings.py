@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 from qm.disk.control import BadControl, Controls
 from qm.remote import policy
 from qm.remote.resolver import Server, server
-from qm.remote.session import Timeouts
+from qm.remote.talk import Timeouts
+from qm.unix import tlscontext
 from qm.wire import serveraddress, smtproute, tlspolicy
 from qm.wire.smtpclient import Step
 
@@ -21,6 +22,8 @@ _PHASES: Final = {
     Step.GREETING: "timeoutgreeting",
     Step.EHLO: "timeouthelo",
     Step.HELO: "timeouthelo",
+    Step.LHLO: "timeouthelo",
+    Step.AUTH: "timeouthelo",
     Step.STARTTLS: "timeouthelo",
     Step.RSET: "timeoutmail",
     Step.MAIL: "timeoutmail",
@@ -40,7 +43,7 @@ CONTROLS: Final = (
     "notipme",
     "remoteaddresses",
     "remotemessages",
-    "smtproutes",
+    *smtproute.CONTROLS,
     "stsport",
     "timeoutconnect",
     "timeoutdatasend",
@@ -55,7 +58,7 @@ CONTROLS: Final = (
 
 class Settings(NamedTuple):
     helohost: bytes
-    smtproutes: Mapping[bytes, bytes]
+    routes: smtproute.Routes
     ehloignore: Mapping[bytes, bytes]
     ipfamily: Mapping[bytes, bytes]
     moreipme: tuple[policy.Network, ...]
@@ -147,18 +150,12 @@ def _timeouts(controls: Controls) -> Timeouts:
     return Timeouts(connect_s, answers, phase_s("timeoutdatasend"), phase_s("timeouttls"))
 
 
-def _roots(path: bytes) -> str:
-    name = os.fsdecode(path)
-    return name.rstrip("/") + "/" if name and os.path.isdir(name) else name
-
-
 def settings(controls: Controls) -> Settings:
     """What the control files say; raises BadControl for what makes no sense."""
-    smtproute.check(controls.table("smtproutes"))
     tlspolicy.check(controls.table("tlspolicy"))
     return Settings(
         _helohost(controls.line("helohost")),
-        controls.table("smtproutes"),
+        smtproute.routes(controls),
         controls.table("ehloignore"),
         _families(controls),
         _networks(controls, "moreipme"),
@@ -170,7 +167,7 @@ def settings(controls: Controls) -> Settings:
         _timeouts(controls),
         controls.table("tlspolicy"),
         controls.number("stsport"),
-        _roots(controls.line("tlsroots")),
+        tlscontext.roots(controls.line("tlsroots")),
     )
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from qm.remote import stscache, tls
+from qm.remote import stscache
 from qm.remote.resolver import ADDRESS_TYPES, TXT, Question, Resolver
 from qm.remote.stscache import Entry
 from qm.wire import mtasts
@@ -52,11 +52,12 @@ class Sts:
 
     def _fetched(self, domain: bytes, current: bytes, now_s: int) -> Entry | None:
         """The policy that is there now; None, with a warning, if it cannot be had or is none."""
-        from qm.remote import https
+        from qm.unix import https, tlscontext
 
         host = f"mta-sts.{domain.decode()}"
         try:
-            kind, body = https.fetch(self._address(host), self._port, host, PATH, tls.named(self._roots), FETCH_S)
+            server = https.Server(self._address(host), self._port, host, tlscontext.named(self._roots))
+            kind, body = https.get(server, PATH, "text/plain", FETCH_S)
             if kind != "text/plain":  # RFC 8461 3.2
                 raise https.NotFetched("it is not text/plain")
             if len(body) > POLICY_MAX or mtasts.parse_policy(body) is None:

@@ -3,13 +3,16 @@
 No key of ours is in it: a client has none.  TLS 1.2 and newer (RFC 8996, RFC 9325 3.1.1).
 """
 
+import hashlib
 import socket
 import ssl
 import time
 from functools import cache
 from typing import Final
 
-from qm.wire import certname
+from qm.unix import tlscontext
+from qm.wire import certificate, certname
+from qm.wire.saslclient import BINDING
 from qm.wire.tlspolicy import Demand, Level, Trouble
 
 SEND_MAX: Final = 16384  # bytes of a TLS record; RFC 8446 5.1
@@ -29,9 +32,7 @@ Socket = ssl.SSLSocket
 
 
 def _context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context = tlscontext.client()
     context.check_hostname = False  # by `certname`: the demand may name others than the host
     return context
 
@@ -48,26 +49,8 @@ def unverified() -> ssl.SSLContext:
 def verified(roots: str) -> ssl.SSLContext:
     """With the system's roots, looked up as they are needed, or those of a file or directory; raises OSError."""
     context = _context()
-    _load(context, roots)
+    tlscontext.trust(context, roots)
     return context
-
-
-@cache
-def named(roots: str) -> ssl.SSLContext:
-    """For HTTPS: verified, and for the name that is asked for; raises OSError."""
-    context = _context()
-    context.check_hostname = True
-    _load(context, roots)
-    return context
-
-
-def _load(context: ssl.SSLContext, roots: str) -> None:
-    if not roots:
-        context.set_default_verify_paths()
-    elif roots.endswith("/"):
-        context.load_verify_locations(capath=roots)
-    else:
-        context.load_verify_locations(cafile=roots)
 
 
 def _sni(name: bytes) -> str | None:
@@ -156,6 +139,16 @@ def facts(secured: Socket) -> bytes:
     """Version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``."""
     cipher = secured.cipher()
     return f"{secured.version()} {cipher[0] if cipher else 'unknown'}".encode("ascii", "replace")
+
+
+def bindings(secured: Socket) -> dict[bytes, bytes]:
+    """The channel bindings that Python can give (RFC 5929 4), by their type."""
+    der = secured.getpeercert(binary_form=True)
+    try:
+        name = certificate.read(der).hash if der else ""
+    except certificate.NotCertificate:
+        name = ""
+    return {BINDING: hashlib.new(name, der).digest()} if der and name else {}
 
 
 def send(secured: Socket, data: bytes, timeout_s: float) -> None:

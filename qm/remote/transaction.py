@@ -33,6 +33,7 @@ class Traits(NamedTuple):
 
     size: int  # bytes on the wire
     utf8_header: bool  # of an SMTPUTF8 message, and really not ASCII
+    lmtp: bool = False
 
 
 def _parameter(keyword: bytes, value: bytes) -> bytes:
@@ -60,6 +61,8 @@ class Transaction:
         self._peer = peer
         self._extensions = extensions
         self._accepted: list[int] = []
+        self._lmtp = traits.lmtp
+        self._ended = 0  # answers to the text that LMTP has given
         self._asked = deque[int]()  # recipients whose RCPT is not answered
         self._text_sent = False
         self._commands = deque[Command]()
@@ -145,6 +148,11 @@ class Transaction:
         if self._extensions.chunking and client.awaited is None and self._accepted and not self._text_sent:
             self.text = Text.YES
 
+    @property
+    def endings(self) -> int:
+        """How many answers the text gets."""
+        return len(self._accepted) if self._lmtp else 1
+
     def text_sent(self) -> None:
         """The text has left whole, its end included."""
         self._text_sent = self.text is Text.YES
@@ -187,13 +195,17 @@ class Transaction:
             self._refused(self._accepted, b"%b failed on DATA command.", reply)
 
     def _take_end(self, reply: Reply) -> None:
-        self.finished = True
+        places = self._accepted
+        if self._lmtp:  # RFC 2033 4.2: an answer for each, in their order
+            places = places[self._ended : self._ended + 1]
+            self._ended += 1
+        self.finished = self._ended >= len(self._accepted) if self._lmtp else True
         if reply.ok and self._text_sent:
             result = answered(b"K", self._peer, b"%b accepted message.", reply, dsn=self._extensions.dsn)
-            for place in self._accepted:
+            for place in places:
                 self.results.setdefault(place, result)
         else:
-            self._refused(self._accepted, b"%b failed after I sent the message.", reply)
+            self._refused(places, b"%b failed after I sent the message.", reply)
 
     def _refused(self, places: list[int], saying: bytes, reply: Reply) -> None:
         """5xx is for ever; anything else, also 2xx or 3xx where it does not belong, is not."""

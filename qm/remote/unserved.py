@@ -24,11 +24,13 @@ class Miss(NamedTuple):
     status: bytes = b"4.4.2"  # where there is no reply
 
 
-def unserved(misses: Sequence[Miss], addresses: int, *, relay: bool) -> tuple[Result, Health]:
+def unserved(
+    misses: Sequence[Miss], addresses: int, *, relay: bool, protocol: bytes = b"SMTP"
+) -> tuple[Result, Health]:
     """The result for every recipient; those of the *addresses* that are no miss have timed out lately."""
     reached = [miss for miss in misses if miss.reached]
     if not reached:
-        return _dead(misses), Health.DEAD
+        return _dead(misses, protocol), Health.DEAD
     refusals = [miss for miss in misses if miss.reply is not None and miss.reply.permanent]
     letter = b"D" if len(refusals) == addresses and not relay else b"Z"
     told = next((miss for miss in reached if miss.reply is not None), reached[-1])
@@ -37,9 +39,9 @@ def unserved(misses: Sequence[Miss], addresses: int, *, relay: bool) -> tuple[Re
     return answered(letter, told.peer, told.saying, told.reply), Health.BUSY
 
 
-def _dead(misses: Sequence[Miss]) -> Result:
+def _dead(misses: Sequence[Miss], protocol: bytes) -> Result:
     if not misses:
         return failure(b"Z", b"All addresses of that host have timed out lately; I didn't try them again.", b"4.4.1")
     tried = b", ".join(b"%b: %b" % (miss.peer.address, miss.saying) for miss in misses[:TOLD_MAX])
-    text = b"Sorry, I wasn't able to establish an SMTP connection (%b)." % tried
+    text = b"Sorry, I wasn't able to establish an %b connection (%b)." % (protocol, tried)
     return failure(b"Z", text, b"4.4.1", misses[-1].peer)

@@ -9,12 +9,15 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from qm.disk.control import Controls
+from qm.errors import Temporary
+from qm.rspawn import keeper
 from qm.rspawn.door import Door
+from qm.rspawn.keeper import Keeper
 from qm.rspawn.memory import Routes, Silent
 from qm.unix import fds, log
 from qm.unix.chain import Work
 from qm.unix.loop import Loop
-from qm.unix.spawner import Limits, Pool
+from qm.unix.spawner import Limits, Pool, Trade
 from qm.wire import smtproute
 from qm.wire.delivery import Delivery, Health, Outcome, Result, pack_outcome, unpack_delivery
 from qm.wire.record import Malformed
@@ -22,7 +25,8 @@ from qm.wire.remotejob import Job, pack_job, unpack_report
 from qm.wire.smtproute import Destination
 
 NAME: Final = b"qm-rspawn"
-CONTROLS: Final = ("concurrencyremote", "remoteidle", "smtproutes")
+TRADE: Final = Trade(b"qm-remote", b"sends")
+CONTROLS: Final = ("concurrencyremote", "remoteidle", *smtproute.CONTROLS)
 
 JOBS_MAX: Final = 1000  # of one worker; its sessions end earlier
 _CUT_SHORT: Final = b"The delivery was cut short. (#4.3.0)\n"
@@ -50,14 +54,15 @@ class Spawner:
         entrance: Callable[[Destination], Work],
         controls: Controls,
         listener: socket.socket | None = None,
+        logins: Keeper | None = None,
     ) -> None:
-        smtproute.check(controls.table("smtproutes"))
         self._channel = channel
+        self._logins = logins
         channel.setblocking(False)
         self._controls = controls
-        self._smtproutes = controls.table("smtproutes")
+        self._ways = smtproute.routes(controls)
         self._loop = Loop()
-        self._pool: Pool[Destination] = Pool(self._loop, b"qm-remote", entrance, limits(controls), rekey=True)
+        self._pool: Pool[Destination] = Pool(self._loop, TRADE, entrance, limits(controls), rekey=self._is_open)
         self._routes = Routes()
         self._silent = Silent()
         if listener is not None:
@@ -110,15 +115,31 @@ class Spawner:
         """SIGHUP: read the control files again, as send does, which groups recipients by the same smtproutes."""
         if self._controls.refresh(lambda text: log.warning(NAME, text)):
             try:
-                smtproute.check(self._controls.table("smtproutes"))
-                self._smtproutes = self._controls.table("smtproutes")
+                self._ways = smtproute.routes(self._controls)
             except smtproute.BadRoute as error:
                 log.warning(NAME, f"{error.detail}; keeping the last good value")
             self._pool.limits = limits(self._controls)
+        if self._logins is None:
+            keeper.warn_of_new_file()
+            return
+        try:
+            self._logins.refresh()
+        except Temporary as error:
+            log.warning(NAME, f"{error.detail}; keeping the last good value")
+        self._pool.retire_all()  # what has seen a password that is no more
+
+    def _is_open(self, destination: Destination) -> bool:
+        """Whether who has served *destination* may serve another: he knows nobody's password."""
+        return self._login(destination) is None
+
+    def _login(self, destination: Destination) -> int | None:
+        if self._logins is None or not destination.relay or destination.lmtp:
+            return None
+        return self._logins.find((destination.host, destination.port))
 
     def _deliver(self, delivery: Delivery, record: bytes, descriptors: list[int]) -> None:
         hosts = {recipient.address.rpartition(b"@")[2] for recipient in delivery.recipients}
-        destinations = {smtproute.destination(self._smtproutes, host) for host in hosts}
+        destinations = {smtproute.destination(self._ways, host) for host in hosts}
         if len(destinations) != 1:  # smtproutes has changed between send and us
             log.warning(NAME, "recipients of different destinations in one delivery; they are tried again")
             fds.close_all(descriptors)
@@ -139,7 +160,9 @@ class Spawner:
         skipped = self._silent.skipped(now_s, order.delivery.number)
         job = pack_job(Job(order.destination, route, skipped, order.record))
         try:
-            self._pool.give(order.destination, job, order.descriptors, partial(self._ended, order))
+            login = self._login(order.destination)
+            descriptors = order.descriptors if login is None else [*order.descriptors, login]
+            self._pool.give(order.destination, job, descriptors, partial(self._ended, order))
         except OSError as error:
             log.alert(NAME, f"cannot start a delivery: {error.strerror}")
             self._fail(order.delivery, b"Unable to start a delivery. (#4.3.0)\n")

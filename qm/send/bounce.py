@@ -18,10 +18,9 @@ from qm.send import policy
 from qm.send.chores import SLICE, Chore, Chores, Steps
 from qm.send.logbook import Logbook
 from qm.send.message import Clock, Message, Recipient
-from qm.unix import log
+from qm.unix import entrance, log
 from qm.unix.loop import Loop
-from qm.unix.queueclient import QueueClient
-from qm.unix.spawner import Limits, Pool, Work
+from qm.unix.spawner import Limits, Pool, Trade, Work
 from qm.wire import address, date, dsn, queueid
 from qm.wire import envelope as wire_envelope
 from qm.wire.dsn import Action, Told
@@ -29,6 +28,7 @@ from qm.wire.envelope import Envelope
 from qm.wire.record import pack, unpack
 
 NAME: Final = b"qm-send"
+TRADE: Final = Trade(NAME, b"writes reports")
 DOOR_S: Final = 120.0  # how long a report waits for the queue's door
 LETTERS: Final = {Action.FAILED: b"b", Action.DELAYED: b"d", Action.DELIVERED: b"s", Action.RELAYED: b"s"}
 PIECE: Final = 65536
@@ -76,7 +76,7 @@ class Bounces:
         self._queued = queued
         self._clock = clock
         self._loop = loop
-        self._pool: Pool[None] = Pool(loop, NAME, _enter, _LIMITS)
+        self._pool: Pool[None] = Pool(loop, TRADE, _enter, _LIMITS)
         self._waiting: deque[_Job] = deque()
         self._composing = 0  # reports that are being written
 
@@ -233,11 +233,11 @@ def _write_all(fd: int, data: bytes | bytearray) -> None:
 
 
 def _enter(key: None) -> Work:
-    client = QueueClient(timeout_s=DOOR_S)
+    client = entrance.queue(dict(os.environb), timeout_s=DOOR_S)
     return lambda record, descriptors: _inject(client, record, descriptors)
 
 
-def _inject(client: QueueClient, record: bytes, descriptors: Sequence[int]) -> bytes:
+def _inject(client: entrance.Queue, record: bytes, descriptors: Sequence[int]) -> bytes:
     """In the worker: put one report into the queue; K and its ID, or Z."""
     name, sender, recipient, smtputf8, head_length, length, extent = unpack(record, 7)
     text, source = descriptors

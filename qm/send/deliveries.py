@@ -140,7 +140,9 @@ class Deliveries:
         sender = policy.delivery_sender(envelope.sender, recipients[0].address)
         wanted = [envelope.recipients[r.index] for r in recipients]
         addressees = [Addressee(r.index, r.address, w.notify, w.orcpt) for r, w in zip(recipients, wanted, strict=True)]
-        return Delivery(number, message.id, flags, sender, tuple(addressees), envelope.ret, envelope.envid)
+        return Delivery(
+            number, message.id, flags, sender, tuple(addressees), envelope.ret, envelope.envid, message.follower
+        )
 
     def landed(self, number: int, flight: Flight, results: Sequence[Result]) -> None:
         """A delivery has ended."""

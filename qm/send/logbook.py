@@ -13,6 +13,11 @@ _WORD: Final = {b"K": b"success", b"Z": b"deferral", b"D": b"failure"}
 TEXT_MAX: Final = 1000  # bytes of a report in a line
 
 
+def words(recipient: Recipient, outcome: Outcome) -> bytes:
+    """What sendmail -v shows of an outcome."""
+    return b"%b... %b: %b" % (recipient.address, _WORD[outcome.letter], outcome.text.replace(b"\n", b" ").rstrip())
+
+
 class Logbook:
     def __init__(self) -> None:
         self._lines: list[bytes] = []

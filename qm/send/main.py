@@ -1,11 +1,11 @@
 """send: deliver what is in the queue, try again what fails, tell senders what failed for good (qmail-send).
 
 Reads:   fd 0 (lspawn), fd 1 (rspawn), queue/{trigger,new,cur,state}, control/{bouncefrom,bouncehost,bouncemaxbytes,
-         concurrencylocal,concurrencyremote,delaywarning,doublebouncehost,doublebounceto,envnoathost,locals,
-         maxrcptperdelivery,me,percenthack,queuelifetime,smtproutes,virtualdomains}
-Env:     QMREADY (a descriptor that gets one byte when send works)
+         concurrencylocal,concurrencyremote,delaywarning,doublebouncehost,doublebounceto,envnoathost,lmtproutes,
+         locals,maxrcptperdelivery,me,percenthack,queuelifetime,smtproutes,virtualdomains}
+Env:     QMREADY (a descriptor that gets one byte when send works); QMAILQUEUE, for reports
 Writes:  fd 0, fd 1, fd 2 (log), names in queue/{new,cur,bad}, queue/state, never a message's bytes
-Asks:    the queue's door, once for each report
+Asks:    the queue, once for each report
 As:      qmails
 Exits:   0 after SIGTERM, once its deliveries have ended; 111 trouble, or a spawner was lost
 See:     qm-send(8), qmail.md section 7; docs/INTERNALS.md 2

@@ -48,7 +48,7 @@ class Message:
 
     __slots__ = (
         "id", "fd", "file", "born_s", "started_s", "again", "dying", "recipients", "heaviest", "waiting", "in_flight",
-        "handout", "damage", "unsaved", "has_state", "is_named", "reported", "warned",
+        "handout", "damage", "unsaved", "has_state", "is_named", "reported", "warned", "follower",
     )  # fmt: skip
 
     def __init__(self, name: bytes, fd: int, file: QueueFile, started_s: int, again: bool) -> None:
@@ -66,6 +66,7 @@ class Message:
         self.handout: Handout | None = None
         self.damage: Corrupt | None = None  # found in the middle of a try
         self.unsaved: list[Outcome] = []
+        self.follower = b""  # uid.pid of who wants to see this try
         self.has_state = False  # there is a state file
         self.is_named = False  # and its name is durable, for all that we know
         self.reported = False  # the reports of its end are in the queue

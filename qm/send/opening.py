@@ -30,8 +30,7 @@ class Opener:
 
     def reload(self) -> None:
         """Take the control files as they are now; raises BadRoute, with what was."""
-        smtproute.check(self._controls.table("smtproutes"))
-        self._routes = self._controls.table("smtproutes")
+        self._routes = smtproute.routes(self._controls)
         self._rules = route.rules(self._controls)
 
     def open(self, name: bytes, due_s: int, now_s: int) -> Message | None:

@@ -57,11 +57,14 @@ class Destination(Generic[M]):
         self.dead_until_s = 0.0
         self.window = min(self.most, self.window + 1 / self.window)
 
-    def failed(self, now_s: float, *, unreachable: bool = False) -> None:
-        """It turned us away as a whole, or is *unreachable*: nobody there could be connected to."""
+    def failed(self, now_s: float, *, unreachable: bool = False, shut: bool = False) -> None:
+        """It turned us away as a whole, or is *unreachable*: nobody there could be connected to.
+
+        *shut*: it will turn us away until somebody changes something, and may mind being asked.
+        """
         self.failures += 1 / self.window
         self.window = max(1.0, self.window - 1)
-        if self.failures >= 1 or (unreachable and not self.proven):
+        if self.failures >= 1 or shut or (unreachable and not self.proven):
             self.dead_until_s = now_s + DEAD_S
             self.failures = 0.0
             self.window = 1.0

@@ -21,7 +21,7 @@ from qm.wire import route, smtproute
 
 CONTROLS: Final = (
     *route.CONTROLS, "bouncefrom", "bouncehost", "bouncemaxbytes", "concurrencylocal", "concurrencyremote",
-    "delaywarning", "doublebouncehost", "doublebounceto", "maxrcptperdelivery", "queuelifetime", "smtproutes",
+    "delaywarning", "doublebouncehost", "doublebounceto", "maxrcptperdelivery", "queuelifetime", *smtproute.CONTROLS,
 )  # fmt: skip
 OPEN_MAX: Final = 2000  # messages that are open at once, a descriptor each; the rest waits in the backlog
 OPEN_S: Final = 0.006  # of opening messages in one turn

@@ -95,8 +95,9 @@ class Spawner:
         destination = flight.destination
         if health is Health.UP:
             destination.succeeded()
-        elif health in (Health.BUSY, Health.DEAD):
-            destination.failed(self._loop.now_s(), unreachable=health is Health.DEAD)
+        elif health is not Health.UNKNOWN:
+            now_s = self._loop.now_s()
+            destination.failed(now_s, unreachable=health is Health.DEAD, shut=health is Health.SHUT)
         self.turns.done(destination)
         flight.message.in_flight -= 1
         self._landed(number, flight, results)

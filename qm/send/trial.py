@@ -9,7 +9,7 @@ from typing import Final
 from qm.disk.control import Controls
 from qm.disk.queuefile import Corrupt
 from qm.disk.state import Outcome
-from qm.send import ledger, policy, schedule
+from qm.send import ledger, logbook, policy, schedule
 from qm.send.bounce import Bounces
 from qm.send.chores import SLICE, Chore, Chores, Steps
 from qm.send.ledger import Ledger
@@ -17,6 +17,7 @@ from qm.send.logbook import Logbook
 from qm.send.message import FOUND, FRESH, NOW, Backlog, Clock, Message, Recipient
 from qm.send.opening import AGAIN_S, Opener
 from qm.send.schedule import LOCAL_SKIP, REMOTE_SKIP
+from qm.unix import following
 from qm.unix.loop import Loop
 from qm.wire.delivery import Result
 
@@ -61,6 +62,8 @@ class Trials:
             return None
         if due_s in (FRESH, FOUND):
             self._log.info(message)
+            if not message.file.envelope.client:  # it was handed in by a process here, which may have stayed
+                message.follower = following.follower(message.file.envelope.uid, message.file.envelope.pid)
         due = yield from self._due(message, everybody=due_s in (FRESH, FOUND, NOW))
         return (message, due) if due else None
 
@@ -102,6 +105,8 @@ class Trials:
         recipient.learn(outcome)
         message.waiting -= 1
         self._ledger.note(message, outcome)
+        if message.follower:
+            following.tell(message.follower, logbook.words(recipient, outcome))
         return outcome
 
     def flush(self, limit_s: float = ledger.TURN_S) -> None:
@@ -162,5 +167,7 @@ class Trials:
         self._backlog.defer(message.id, due_s)
 
     def _forget(self, message: Message) -> None:
+        if message.follower:
+            following.tell(message.follower, following.END)
         message.close()
         del self.open[message.id]

@@ -7,12 +7,13 @@ from qm.smtpd.login import Logins, Store
 from qm.smtpd.policy import Verdict
 from qm.smtpd.rules import Peer, Rules
 from qm.smtpd.submission import Editor, Submission
-from qm.smtpd.tls import Line, Secured, Starter
+from qm.smtpd.tls import Line, Starter
 from qm.smtpd.transaction import Queue, Transaction, failure
 from qm.unix import log
 from qm.unix.queueclient import NO_TRACE, Trace
 from qm.wire import smtpevent, trace
 from qm.wire.envelope import Envelope, Recipient
+from qm.wire.secured import Secured
 from qm.wire.smtpreply import GO, SENDER_OK, TROUBLE, Reply
 
 _HIDDEN: Final = (b"submission", b"hidden")  # control/hideclient: in the place of who the client is
@@ -82,6 +83,7 @@ class Client:
             smtputf8=mail.smtputf8,
             tls=peer.secured is not None,
             authenticated=peer.login is not None,
+            lmtp=self._rules.lmtp,
         )
 
     def trace(self, transaction: Transaction) -> Trace:

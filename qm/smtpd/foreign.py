@@ -11,7 +11,7 @@ from qm import errors
 from qm.unix import chain, fds, log, oversee
 from qm.unix.program import Env
 from qm.unix.userclient import Exists, Login, LoginAnswer, Refused, ScramAnswer, Spent
-from qm.wire.pop3auth import RECORD_MAX
+from qm.wire.pop3login import RECORD_MAX
 from qm.wire.userquery import AskLogin, AskScram, Later, Verdict
 
 LIMIT_S: Final = 60.0  # then it is killed

@@ -14,13 +14,12 @@ from qm.smtpd.tls import Line
 from qm.unix import log
 from qm.wire import sasl
 from qm.wire.sasl import AskLogin, AskScram, Challenge, Exchange, Fault, Step
-from qm.wire.saslstep import Done, Refusal
+from qm.wire.saslstep import METHOD_MAX, Done, Refusal
 from qm.wire.smtpevent import Auth
 from qm.wire.smtpreply import Reply
 from qm.wire.userquery import Exists, Later, Login, LoginAnswer, ScramAnswer, Spent
 
 DELAY_MAX_S: Final = 60.0
-METHOD_MAX: Final = 20  # bytes of a mechanism's name (RFC 4422 3.1)
 
 _WELCOME: Final = Reply(235, b"2.7.0", b"welcome")
 _ALREADY: Final = Reply(503, b"5.5.1", b"you have authenticated already")

@@ -4,17 +4,16 @@ Each verdict knows its reply and its reason; the reason names the control file, 
 """
 
 import ipaddress
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from qm.smtpd.rules import Peer, Rules, size_limit
 from qm.wire import address
 from qm.wire.envelope import ADDRESS_MAX
+from qm.wire.rcpthosts import Lookup, who_says_ours
 from qm.wire.smtpevent import Mail
 from qm.wire.smtpreply import RECIPIENT_OK, SENDER_OK, TOO_BIG, TROUBLE, Reply
 from qm.wire.smtpstate import BEFORE_AUTH, BEFORE_TLS, Bar
-
-Lookup = Callable[[bytes], bool]  # whether morercpthosts.cdb has a key; may raise Temporary
 
 _BAD_SENDER: Final = Reply(553, b"5.7.1", b"that sender is not welcome here")
 _NOT_OURS: Final = Reply(553, b"5.7.1", b"no relaying; that domain is not one of mine")
@@ -73,27 +72,6 @@ def _here(rules: Rules, peer: Peer, recipient: bytes) -> bytes:
     return local + b"@" + rules.localiphost if same else recipient
 
 
-def _walk(domain: bytes) -> Iterator[bytes]:
-    """*domain*, then each of its ends that begins with a dot (qmail.md 2.5)."""
-    yield domain
-    at = domain.find(b".")
-    while at >= 0:
-        yield domain[at:]
-        at = domain.find(b".", at + 1)
-
-
-def _who_says_ours(rules: Rules, more: Lookup, domain: bytes) -> bytes:
-    """The control file and key by which *domain* is ours, or nothing."""
-    domain = domain.lower()
-    for key in _walk(domain):
-        if key in rules.rcpthosts:
-            return b"rcpthosts:" + key
-    for key in _walk(domain):
-        if more(key):
-            return b"morercpthosts:" + key
-    return b""
-
-
 def _is_bad(rules: Rules, sender: bytes) -> bool:
     if not (rules.badmailfrom and sender):
         return False
@@ -121,7 +99,7 @@ def judge_rcpt(rules: Rules, peer: Peer, more: Lookup, sender: bytes, recipient:
         return _take(why, recipient + peer.relay)
     if not domain:
         return Verdict(_NO_DOMAIN, b"no-domain")
-    why = _who_says_ours(rules, more, domain)
+    why = who_says_ours(rules.rcpthosts, more, domain)
     if not why:
         return Verdict(_NOT_OURS, b"rcpthosts")
     return _take(why, recipient)

@@ -25,11 +25,11 @@ class _Silence(Journal):
 class _Peer:
     """Says what most clients say, and listens."""
 
-    def __init__(self, recipient: bytes) -> None:
+    def __init__(self, recipient: bytes, *, lmtp: bool) -> None:
         body = (b"x" * 70 + b"\r\n") * 50
         self._says = iter(
             (
-                b"EHLO c.example\r\n",
+                b"LHLO c.example\r\n" if lmtp else b"EHLO c.example\r\n",
                 b"MAIL FROM:<a@b.example>\r\n",
                 b"RCPT TO:<%b>\r\n" % recipient,
                 b"DATA\r\n",
@@ -80,4 +80,5 @@ def rehearse(rules: Rules, refresh: Callable[[], object]) -> None:
     recipient = b"postmaster@" + rules.me
     for _ in range(ROUNDS):
         refresh()
-        Session(_Peer(recipient), rules, peer(_ENV), lambda key: False, _Queue(), _Users(), _Silence(b"qm-smtpd")).run()
+        line = _Peer(recipient, lmtp=rules.lmtp)
+        Session(line, rules, peer(_ENV), lambda key: False, _Queue(), _Users(), _Silence(b"qm-smtpd")).run()

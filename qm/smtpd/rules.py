@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
-from qm.smtpd.tls import Secured, secured_by
-from qm.wire import smtp
+from qm.wire.secured import Secured, secured_by
+from qm.wire.smtplimits import Limits
 from qm.wire.userquery import Login
 
 # What `rules` reads
@@ -56,13 +56,14 @@ class Rules(NamedTuple):
     databytes: int
     maxhops: int
     maxrecipients: int
-    limits: smtp.Limits
+    limits: Limits
     command_s: int
     data_s: int
     tls_s: int = 60
     authhost: bytes = b""  # our name in AUTH
     authclear: bool = False  # passwords may come in clear
     hideclient: bool = False
+    lmtp: bool = False  # the protocol is LMTP (RFC 2033)
 
 
 class Peer(NamedTuple):
@@ -82,7 +83,7 @@ class Peer(NamedTuple):
     login: Login | None = None
 
 
-def rules(controls: Source, host: bytes = b"") -> Rules:
+def rules(controls: Source, host: bytes = b"", *, lmtp: bool = False) -> Rules:
     """The rules that CONTROLS make; raises BadControl without a name for this host.
 
     *host* is the command line's, which takes logins in clear as qmail-smtpd with AUTH does.
@@ -96,7 +97,7 @@ def rules(controls: Source, host: bytes = b"") -> Rules:
         databytes=controls.number("databytes"),
         maxhops=controls.number("maxhops"),
         maxrecipients=controls.number("maxrecipients"),
-        limits=smtp.Limits(
+        limits=Limits(
             max(LINE_MIN, controls.number("maxline")),
             controls.number("maxerrors"),
             controls.number("maxcommands"),
@@ -107,6 +108,7 @@ def rules(controls: Source, host: bytes = b"") -> Rules:
         authhost=host or controls.me(),
         authclear=bool(host) or controls.number("authclear") > 0,
         hideclient=controls.number("hideclient") > 0,
+        lmtp=lmtp,
     )
 
 
@@ -123,7 +125,7 @@ def peer(env: Mapping[bytes, bytes], *, auth: bool = False) -> Peer:
         b"NOUSERCHECK" not in env,
         b"FORCETLS" in env,
         b"SUBMISSION" in env,
-        secured_by(env) if b"SSL_PROTOCOL" in env else None,
+        secured_by(env),
         auth or b"SUBMISSION" in env,
     )
 

@@ -1,4 +1,4 @@
-"""One SMTP session: what is asked of whom, and in which order.
+"""One SMTP or LMTP session: what is asked of whom, and in which order.
 
 What fails in the queue, in userd or in us is temporary to the peer, who is told no more than that.
 """
@@ -11,7 +11,7 @@ from qm import errors
 from qm.errors import QmError, Temporary
 from qm.smtpd import policy
 from qm.smtpd.client import Client, Means
-from qm.smtpd.policy import Lookup, Verdict
+from qm.smtpd.policy import Verdict
 from qm.smtpd.rules import Peer, Rules, size_limit
 from qm.smtpd.tls import Line
 from qm.smtpd.transaction import Queue, Transaction, failure
@@ -19,6 +19,7 @@ from qm.unix import log
 from qm.unix.channel import Gone, TimedOut
 from qm.wire import smtpevent, smtpsyntax
 from qm.wire.envelope import Recipient
+from qm.wire.rcpthosts import Lookup
 from qm.wire.smtp import Server
 from qm.wire.smtpreply import GO, OK, RECIPIENT_OK, TROUBLE, Reply
 
@@ -58,8 +59,8 @@ class Session:
         self._more = more  # whether a key is in morercpthosts.cdb
         self._queue = queue
         self._users = users
-        self._server = Server(rules.limits, policy.bar(peer))
-        self._journal = journal or log.Journal(b"qm-smtpd")
+        self._server = Server(rules.limits, policy.bar(peer), lmtp=rules.lmtp)
+        self._journal = journal or log.Journal(b"qm-lmtpd" if rules.lmtp else b"qm-smtpd")
         self._timeout_s = rules.command_s
         self._started_s = time.monotonic()
         self._in = self._out = 0  # bytes
@@ -72,7 +73,8 @@ class Session:
     def run(self) -> int:
         """Talk to the end; gives the exit code.  A bug is raised, when the peer has been told to come again."""
         try:
-            self._write(Reply(220, b"", self._rules.greeting + b" ESMTP").encode())
+            protocol = b" LMTP" if self._rules.lmtp else b" ESMTP"
+            self._write(Reply(220, b"", self._rules.greeting + protocol).encode())
             self._talk()
         except TimedOut:
             self._how = b"timeout"
@@ -194,7 +196,7 @@ class Session:
         self._mail.drop()
         self._mail = Transaction()
         client.secure(secured)
-        self._server = Server(self._rules.limits, policy.bar(client.peer))
+        self._server = Server(self._rules.limits, policy.bar(client.peer), lmtp=self._rules.lmtp)
         self._timeout_s = self._rules.command_s
         self._channel.set_timeout(self._timeout_s)
 

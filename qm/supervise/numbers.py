@@ -1,14 +1,21 @@
-"""How much is going on, for rc status: connections at a port, messages in the queue.  Nobody is held up for it."""
+"""How much is going on, for rc status: connections at a port, messages in the queue, the days that certificates have.
+
+Nobody is held up for it.
+"""
 
 import os
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Final
+
+from qm.disk import certfiles
 
 ESTABLISHED: Final = "01"  # proc(5), /proc/net/tcp
 COUNT_MAX: Final = 1_000_000  # files of a directory that are counted
 FOLDERS: Final = {"new": "queue/new", "under way or waiting": "queue/cur", "bad": "queue/bad"}
+SOON_DAYS: Final = 14  # what renews itself has done so long before
 _NUMBER: Final = re.compile(rb"\d{1,9}")
 
 
@@ -55,3 +62,21 @@ def queue() -> str:
 def _count(folder: str) -> int:
     with os.scandir(folder) as entries:
         return sum(1 for _ in islice(entries, COUNT_MAX))
+
+
+def certificates(host: str, now: datetime) -> list[str]:
+    """When the certificate of *host* ends, and which others end soon."""
+    lines = []
+    for path, until in certfiles.ends():
+        name = certfiles.name_of(path, host)
+        if until is None:
+            lines.append(f"warning: {path} has no certificate")
+            continue
+        days = (until - now).days
+        if until < now:
+            lines.append(f"warning: the certificate of {name} has EXPIRED, {until:%Y-%m-%d %H:%M} UTC ({path})")
+        elif days < SOON_DAYS:
+            lines.append(f"warning: the certificate of {name} ends in {days} days ({path})")
+        elif path == certfiles.DEFAULT:
+            lines.append(f"the certificate of {name} ends in {days} days")
+    return lines

@@ -1,7 +1,8 @@
 """rc: start and stop a home's mail system (the script rc in the home runs it).
 
 Usage:   qm-rc start|stop|restart|reload|status|run
-Reads:   run/status, run/lock; status: services, and how many files are in queue/{new,cur,bad}
+Reads:   run/status, run/lock; status: services, control/me, certificates, and how many files are in
+         queue/{new,cur,bad}
 Env:     QMHOME, NOTIFY_SOCKET (run: a service manager's)
 Writes:  fd 1 (what it did); signals qm-supervise
 As:      root, or the owner of a private system
@@ -19,6 +20,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from signal import SIGHUP, SIGTERM
 from typing import Final, NoReturn
 
@@ -163,7 +165,18 @@ def _status(env: Env) -> int:
     waiting = numbers.queue()
     if waiting:
         _say(f"queue: {waiting}")
+    for line in numbers.certificates(_host(), datetime.now(UTC)):
+        _say(line)
     return 0 if rows and all(row.state == "up" for row in rows) else FAILED
+
+
+def _host() -> str:
+    """What control/me says; whoever may not read it is told of no certificate either."""
+    try:
+        with open("control/me", encoding="ascii", errors="replace") as file:
+            return file.readline(256).strip()
+    except OSError:
+        return "this host"
 
 
 def _limits() -> dict[str, int]:

@@ -59,7 +59,7 @@ def main(argv: Argv, env: Env) -> int:
     here = os.open(b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # where the rules' path starts
     warm = chain.is_warm(options.program, env)
     wishes = Wishes(options.look_up_host, options.paranoid, options.local_name, options.ask_ident, options.ident_s)
-    lookups = Lookups(wishes, env)
+    lookups = Lookups(NAME, wishes, env)
     door = listener.listen(options)
     place, port = listener.place(door), b"%d" % door.getsockname()[1]
     if warm:

@@ -16,7 +16,7 @@ from qm.tcpserver.options import ERRORS, VERBOSE, Options
 from qm.tcpserver.session import NAME, pack_peer
 from qm.unix import log
 from qm.unix.loop import Loop
-from qm.unix.spawner import Limits, Pool, Work
+from qm.unix.spawner import Limits, Pool, Trade, Work
 from qm.wire import ucspi
 from qm.wire.record import Malformed, number
 from qm.wire.ucspi import Address
@@ -60,7 +60,9 @@ class Server:
         self._options = options
         self._loop = Loop()
         limits = Limits(options.limit, options.limit, JOBS if warm else 1, IDLE_S)
-        self._pool: Pool[None] = Pool(self._loop, NAME, enter, limits, keep=lambda: keep, on_exit=self._exited)
+        self._pool: Pool[None] = Pool(
+            self._loop, Trade(NAME, b" ".join(options.program)), enter, limits, keep=lambda: keep, on_exit=self._exited
+        )
         self._status = 0  # of the worker that has exited last, as wait tells it
         self._by_network: Counter[bytes] = Counter()
         self._accepting = self._pausing = self._ending = False

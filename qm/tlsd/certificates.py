@@ -9,22 +9,18 @@ import os
 import ssl
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from qm.disk import certfiles
+from qm.disk.certfiles import BY_NAME, DEFAULT, PEM_MAX, SUFFIX, WILDCARD
 from qm.wire import certificate
 from qm.wire.certificate import NotCertificate
 
-DEFAULT: Final = "control/servercert.pem"
-BY_NAME: Final = "control/servercerts"
 CLIENT_CA: Final = "control/clientca.pem"
-SUFFIX: Final = ".pem"
-WILDCARD: Final = "_."  # servercerts/_.example.org.pem is for one label more
 PROTOCOLS: Final = (b"smtp", b"pop3")  # their names in ALPN (RFC 7301 6, IANA)
-FILES_MAX: Final = 10_000
-PEM_MAX: Final = 1 << 20  # bytes
-_TLS12: Final = "HIGH:!kRSA:!DHE:!aNULL:!eNULL:!aDSS:!PSK:!SRP:!SHA1:!AESCCM"  # ephemeral keys only (RFC 9325 4.1)
+# ephemeral keys only (RFC 9325 4.1); CBC with SHA-2 last, since mail servers of 2012 have no other, and would use none
+_TLS12: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!aNULL:!SHA1:!AESCCM"
 
 Stamp = tuple[int, int, int, int]
 Complain = Callable[[str], None]
@@ -87,7 +83,7 @@ def load(path: str, clients: bool) -> Identity:
     """Raises Unusable."""
     text = _pem(path)
     try:
-        der = ssl.PEM_cert_to_DER_cert(text[text.index(ssl.PEM_HEADER) :].partition(ssl.PEM_FOOTER)[0] + ssl.PEM_FOOTER)
+        der = certfiles.first(text)
         facts = certificate.read(der)
         contexts = {protocol: _context(path, protocol, clients) for protocol in PROTOCOLS}
     except NotCertificate as error:
@@ -114,10 +110,7 @@ class Certificates:
 
     def refresh(self) -> bool:
         """Read what has changed; whether anything has."""
-        names: list[str] = []
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            names = sorted(name for name in os.listdir(BY_NAME) if name.endswith(SUFFIX))[:FILES_MAX]
-        stamps = {path: _stamp(path) for path in (DEFAULT, *(os.path.join(BY_NAME, name) for name in names))}
+        stamps = {path: _stamp(path) for path in (DEFAULT, *certfiles.by_name())}
         found = {path: stamp for path, stamp in stamps.items() if stamp is not None}
         clients = _stamp(CLIENT_CA)
         if found == self._stamps and clients == self._clients:

@@ -18,7 +18,7 @@ from qm.tlsd.session import NAME
 from qm.unix import door, fds, log, privs, program
 from qm.unix.door import Complaints
 from qm.unix.loop import Loop
-from qm.unix.spawner import Limits, Pool, Work
+from qm.unix.spawner import Limits, Pool, Trade, Work
 from qm.wire.record import Malformed
 from qm.wire.tlsjob import NO, YES, AskReady, Serve, Sorry, frame, unpack_question
 
@@ -43,7 +43,9 @@ class Server:
         self._look_at_s = 0.0
         self._clients: dict[int, socket.socket] = {}  # by descriptor, the longest silent first
         most = max(1, controls.number("concurrencytls"))
-        self._pool: Pool[None] = Pool(loop, NAME, self._enter, Limits(most, most, JOBS, IDLE_S))
+        self._pool: Pool[None] = Pool(
+            loop, Trade(NAME, b"speaks TLS"), self._enter, Limits(most, most, JOBS, IDLE_S)
+        )
         self._look()
         self._listen()
 

@@ -6,10 +6,11 @@ record, after which root becomes the user and runs the program.
 
 import os
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Final, NoReturn
 
-from qm.errors import Permanent, Temporary
-from qm.unix import chain, confine, fds, privs
+from qm.errors import Permanent, QmError, Temporary
+from qm.unix import chain, confine, fds, privs, title
 from qm.unix.program import Argv, Env, unforeseen
 from qm.wire.record import RECORD_MAX, Malformed
 from qm.wire.userquery import Later, Login, LoginAnswer, Refused, pack_login, unpack_login
@@ -17,6 +18,30 @@ from qm.wire.userquery import Later, Login, LoginAnswer, Refused, pack_login, un
 REFUSED: Final = 1
 MISUSE: Final = 2
 Ask = Callable[[bytes, bytes, bytes], LoginAnswer]  # name, secret, address
+
+
+class NoEntry(QmError):
+    """Why userd lets nobody in, with the seconds that the peer must wait for its answer."""
+
+    def __init__(self, public: str, *, detail: str, delay_s: int) -> None:
+        super().__init__(public, detail=detail)
+        self.delay_s = delay_s
+
+
+class Wrong(NoEntry, Permanent):
+    """The secret is not right, or nobody's."""
+
+
+class Locked(NoEntry, Temporary):
+    """There were too many failures, and nobody has looked at the secret."""
+
+
+def is_here(host: str) -> bool:
+    """Whether *host* is this machine, so that a secret may go there as it is: no network is between."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_record(most: int) -> bytes:
@@ -53,6 +78,7 @@ def run(argv: Argv, env: Env, most: int, ask: Ask) -> int:
     except Permanent:
         return REFUSED
     login_env = {**env, b"USER": answer.user, b"HOME": answer.home, b"SHELL": answer.shell}
+    title.show(argv[1:])
     return chain.prepare(argv[1:], env)(login_env)
 
 
@@ -89,6 +115,7 @@ def _answer(ids: privs.Ids, ask: Callable[[], LoginAnswer], output: int) -> NoRe
     try:
         privs.become(ids)
         confine.gain_nothing()
+        title.job(b"checkpassword", b"asks who that is")
         try:
             answer = ask()
         except Temporary as error:

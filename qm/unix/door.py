@@ -36,10 +36,15 @@ def listen(path: str) -> socket.socket:
     return listener
 
 
+def peer(channel: socket.socket) -> tuple[int, int]:
+    """The pid and uid of who is at the other end: who connected, or who listens there."""
+    pid, uid, _ = _UCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(pid), int(uid)
+
+
 def uid(channel: socket.socket) -> int:
     """Who is at the other end."""
-    _, found, _ = _UCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(found)
+    return peer(channel)[1]
 
 
 class Complaints:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 from qm import errors
-from qm.unix import confine, fds, privs
+from qm.unix import confine, fds, privs, title
 from qm.unix.program import Env, unforeseen
 from qm.wire import ident, ucspi
 from qm.wire.record import Malformed, pack, unpack
@@ -51,9 +51,13 @@ def _resolver(wishes: Wishes, env: Env) -> Resolver | None:
 
 
 class Lookups:
-    """Finds out what *wishes* say; raises Temporary if name servers are needed and cannot be used."""
+    """Finds out what *wishes* say, for program *name*.
 
-    def __init__(self, wishes: Wishes, env: Env) -> None:
+    Raises Temporary if name servers are needed and cannot be used.
+    """
+
+    def __init__(self, name: bytes, wishes: Wishes, env: Env) -> None:
+        self._name = name
         self._wishes = wishes
         self._resolver = _resolver(wishes, env)
         self.needed = self._resolver is not None or wishes.ask_ident
@@ -105,9 +109,10 @@ class Lookups:
             fds.close_from(3, {writer})
             privs.become(privs.least())
             confine.gain_nothing()
+            title.job(self._name, b"asks for names")
             os.write(writer, pack(*(text or b"" for text in self._ask(local, remote))))
         except BaseException as error:  # a forked child must never run on in its parent's frames
-            unforeseen(b"lookups", error)
+            unforeseen(self._name, error)
         finally:
             os._exit(0)
 

@@ -1,21 +1,17 @@
-"""How programs that users run put a message into the queue; the place where QMAILQUEUE will count.
+"""How programs that users run put a message into the queue; also if QMAILQUEUE is set.
 
 They run in whatever directory their user is in.
 """
 
-import os
 from collections.abc import Iterable
 
 from qm.errors import Permanent
+from qm.unix import entrance
 from qm.unix.program import Env, home_from_here
-from qm.unix.queueclient import PATH, Accepted, QueueClient
+from qm.unix.queueclient import Accepted
 from qm.wire.envelope import Envelope
 
 _UNFIT = (b"\r", b"\n", b"\0")
-
-
-def queue(env: Env) -> QueueClient:
-    return QueueClient(home_from_here(env) + b"/" + os.fsencode(PATH))
 
 
 def _check(address: bytes) -> None:
@@ -32,7 +28,7 @@ def post(env: Env, message: Iterable[bytes], envelope: Envelope) -> Accepted:
     for address in addresses:
         _check(address)
     ascii_only = True
-    with queue(env) as client:
+    with entrance.queue(env, home_from_here(env)) as client:
         submission = client.begin()
         for piece in message:
             ascii_only = ascii_only and piece.isascii()

@@ -9,7 +9,7 @@ import select
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from qm.unix import chain, confine, fds, privs
+from qm.unix import chain, confine, fds, privs, title
 from qm.unix.program import Argv, Env, enter_home, roles, unforeseen
 from qm.wire.lineends import Change
 
@@ -65,29 +65,33 @@ def until_end(inward: Flow, outward: Flow) -> None:
 
 
 def beside(argv: Argv, env: Env, changes: Changes, most: int = PIECE_MAX) -> int:
-    """Run *argv* in this process, with a child between it and descriptors 0 and 1.
+    """Run what follows the first word of *argv*, our own name, with a child between it and descriptors 0 and 1.
 
     *changes* is called in the child with the number of this process, and gives the change of what goes to the program
     and of what comes from it, in pieces of at most *most* bytes.  The child ends when the program's output does.
     """
     fds.fill_standard()
     into, out = os.pipe(), os.pipe()
+    name, following = argv[0], argv[1:]
     if os.fork() == 0:
-        _relay(env, into, out, changes, most)
+        _relay(name, env, into, out, changes, most)
     fds.place({0: into[0], 1: out[1]})
     fds.close_all((*into, *out))
-    if chain.is_warm(argv, env):
+    if chain.is_warm(following, env):
         enter_home(env)  # as each program of ours does that starts by itself
-    return chain.prepare(argv, env)(env)
+    return chain.prepare(following, env)(env)
 
 
-def _relay(env: Env, into: tuple[int, int], out: tuple[int, int], changes: Changes, most: int) -> NoReturn:
+def _relay(
+    name: bytes, env: Env, into: tuple[int, int], out: tuple[int, int], changes: Changes, most: int
+) -> NoReturn:
     """In the child, which reads a stranger's bytes and is therefore never root."""
     try:
         fds.close_from(3, {into[1], out[0]})
         if privs.is_root():
             privs.become(privs.least(roles(env)))
         confine.gain_nothing()
+        title.job(os.path.basename(name), b"between a program and its peer")
         inward, outward = changes(os.getppid())
         until_end(Flow(0, into[1], inward, most), Flow(out[0], 1, outward, most))
     except BaseException as error:  # a forked child must never run on in its parent's frames

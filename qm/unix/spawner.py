@@ -26,6 +26,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from qm.unix import fds
 from qm.unix.loop import Loop
 from qm.unix.worker import SENT, live, result
+from qm.unix.worker import Trade as Trade
 from qm.unix.worker import Work as Work
 
 K = TypeVar("K", bound=Hashable)
@@ -60,23 +61,23 @@ class Pool(Generic[K]):
     *enter* runs once in each fresh worker with its key: it drops privileges and returns the function that does jobs;
     that function gets a record and a list of descriptors, and returns the report.  What it leaves in the list is closed
     for it.  *keep* are descriptors that workers need; all others are closed in them, but 2; 0 and 1 are /dev/null.
-    *rekey*: workers of all keys have the same rights, so at the limit one serves another key instead of making room for
-    a fresh one.
+    *rekey*: workers of all keys have the same rights, so at the limit one whose key it says so of serves another key
+    instead of making room for a fresh one.
     """
 
     def __init__(
         self,
         loop: Loop,
-        name: bytes,
+        trade: Trade,
         enter: Callable[[K], Work],
         limits: Limits,
         *,
         keep: Callable[[], Iterable[int]] = tuple,
         on_exit: Callable[[int, int], None] | None = None,
-        rekey: bool = False,
+        rekey: Callable[[K], bool] = lambda key: False,
     ) -> None:
         self._loop = loop
-        self._name = name
+        self._trade = trade
         self._enter = enter
         self.limits = limits
         self._keep = keep
@@ -141,9 +142,8 @@ class Pool(Generic[K]):
 
     def _rekeyed(self, key: K) -> _Worker[K] | None:
         """A worker that served another key until now, where that is allowed and no more may be forked."""
-        if not self._rekey or len(self._workers) < self.limits.workers:
+        if len(self._workers) < self.limits.workers or not self._rekey((worker := self._longest_idle()).key):
             return None
-        worker = self._longest_idle()
         self._not_idle(worker)
         self._uncount(worker.key)
         worker.key = key
@@ -161,7 +161,7 @@ class Pool(Generic[K]):
         try:
             pid = os.fork()
             if pid == 0:
-                live(self._loop, self._name, theirs, lambda: self._enter(key), self._keep())
+                live(self._loop, self._trade, theirs, lambda: self._enter(key), self._keep())
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()

@@ -5,10 +5,10 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from qm import errors
-from qm.unix import fds, log, program
+from qm.unix import fds, log, program, title
 from qm.unix.loop import Loop
 
 Work = Callable[[bytes, list[int]], bytes]
@@ -18,8 +18,18 @@ CRASHED: Final = b"-"
 SENT: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGINT)  # a worker has no use for them
 
 
-def live(loop: Loop, name: bytes, channel: socket.socket, enter: Callable[[], Work], keep: Iterable[int]) -> NoReturn:
+class Trade(NamedTuple):
+    """What a worker is to those who read the log or ps."""
+
+    name: bytes  # its program
+    job: bytes
+
+
+def live(
+    loop: Loop, trade: Trade, channel: socket.socket, enter: Callable[[], Work], keep: Iterable[int]
+) -> NoReturn:
     """In the forked child, with the signals of SENT blocked: become a worker, serve, end."""
+    name = trade.name
     code = errors.TEMPORARY
     try:
         loop.forget()
@@ -30,6 +40,7 @@ def live(loop: Loop, name: bytes, channel: socket.socket, enter: Callable[[], Wo
         os.dup2(null, 0)  # they may be the spawner's own channel
         os.dup2(null, 1)
         fds.close_from(3, {channel.fileno(), *keep})
+        title.job(*trade)
         work = enter()
         gc.disable()  # the spawner recycles us long before cycles matter; collecting costs 5 % of a job
         code = serve(name, channel, work)

@@ -16,6 +16,7 @@ from qm.disk.passwd import DIRECTORY, SECRET_MAX, Passwords
 from qm.errors import Temporary
 from qm.unix import privs
 from qm.unix.loop import Loop
+from qm.unix.spawner import Trade
 from qm.userd import judges, policy
 from qm.userd.budget import Budget, Limits
 from qm.userd.policy import Backend, Kind
@@ -38,6 +39,8 @@ from qm.wire.userquery import (
 )
 
 NAME: Final = b"qm-userd"
+_HASHING: Final = Trade(NAME, b"checks passwords")
+_JUDGING: Final = Trade(NAME, b"asks about logins")
 CONTROLS: Final = (
     "authcachetime", "authfailaccount", "authfailaddress", "authfaildelay", "authfailtime", "authmechanisms",
     "concurrencylogin", "logins", "timeoutlogin",
@@ -66,11 +69,11 @@ class Logins:
         self._remembered = policy.Remembered(os.urandom(32))
         self._decoys: dict[Kind, bytes] = {}  # what an unknown name is checked against: the hash that was checked last
         most = max(1, controls.number("concurrencylogin"))
-        self._hashing = Workers(loop, NAME, enter_hashing, most)
+        self._hashing = Workers(loop, _HASHING, enter_hashing, most)
         self._judging = {
-            Kind.PAM: Workers(loop, NAME, judges.enter_judging, most),
-            Kind.PROGRAM: Workers(loop, NAME, judges.enter_judging, most),
-            Kind.OAUTHBEARER: Workers(loop, NAME, judges.enter_tokens, most),
+            Kind.PAM: Workers(loop, _JUDGING, judges.enter_judging, most),
+            Kind.PROGRAM: Workers(loop, _JUDGING, judges.enter_judging, most),
+            Kind.OAUTHBEARER: Workers(loop, _JUDGING, judges.enter_tokens, most),
         }
         self._account_entry = _account_entry() if privs.is_root() else None
         self._backends = self._read_backends()
@@ -204,7 +207,7 @@ class Logins:
         try:
             answer = unpack_login(report) if report else Later(b"a worker failed, or took too long")
             if isinstance(answer, Login) and backend.kind is Kind.OAUTHBEARER:
-                answer = self._known(answer.user)
+                answer = self._known(answer.user, attempt.question.name)
         except (Malformed, Temporary) as error:
             answer = Later(str(error).encode("utf-8", "replace"))
         if isinstance(answer, Login):
@@ -215,8 +218,14 @@ class Logins:
             self._complain(f"{backend.kind.value.decode()}: {os.fsdecode(answer.why)}")
             attempt.reply(_CANNOT)
 
-    def _known(self, name: bytes) -> LoginAnswer:
-        """Who *name*, whom a token names, is here; raises Temporary."""
+    def _known(self, name: bytes, claimed: bytes) -> LoginAnswer:
+        """Who *name*, whom a token names, is here, if that is who the client says he is; raises Temporary."""
+        answer = self._here(name)
+        if isinstance(answer, Login) and claimed and answer.name.lower() != claimed.lower():
+            return Refused(b"the token is somebody else's")
+        return answer
+
+    def _here(self, name: bytes) -> LoginAnswer:
         entry = self._entry(name)
         if entry is not None:
             return _named(entry)

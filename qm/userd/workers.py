@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from qm.errors import Temporary
 from qm.unix import privs
 from qm.unix.loop import Loop
-from qm.unix.spawner import Limits, Pool, Work
+from qm.unix.spawner import Limits, Pool, Trade, Work
 from qm.wire.record import number, pack, unpack
 from qm.wire.scram import ITERATIONS_MAX, SALT_MAX
 from qm.wire.storedsecret import APPS_MAX
@@ -32,9 +32,9 @@ class _Job(NamedTuple):
 class Workers:
     """A pool, and the jobs that wait for it; each client of userd has at most one."""
 
-    def __init__(self, loop: Loop, name: bytes, enter: Callable[[None], Work], most: int) -> None:
+    def __init__(self, loop: Loop, trade: Trade, enter: Callable[[None], Work], most: int) -> None:
         self._waiting: deque[_Job] = deque()
-        self._pool: Pool[None] = Pool(loop, name, enter, Limits(most, most, idle_s=IDLE_S))
+        self._pool: Pool[None] = Pool(loop, trade, enter, Limits(most, most, idle_s=IDLE_S))
 
     def give(self, record: bytes, report: Report) -> None:
         """Have *record* worked on in its turn; *report* gets the result, None if it failed, later or at once."""

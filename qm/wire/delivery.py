@@ -5,6 +5,7 @@ transaction: one sender and some recipients of one destination.  Lists are joine
 send refuses such addresses before.
 """
 
+import re
 from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
@@ -21,7 +22,8 @@ TEXT_MAX: Final = 6000  # bytes of one result's text
 DIAGNOSTIC_MAX: Final = 1000  # bytes
 MTA_MAX: Final = 255  # bytes
 FLAGS: Final = b"d8U"
-_DELIVERY_FIELDS: Final = 10
+_DELIVERY_FIELDS: Final = 11
+_FOLLOWER: Final = re.compile(rb"(?:\d{1,10}\.\d{1,10})?")
 _RESULT_FIELDS: Final = 6
 
 
@@ -42,6 +44,7 @@ class Delivery(NamedTuple):
     recipients: tuple[Addressee, ...]  # at least one
     ret: bytes = b""  # RFC 3461 4.3
     envid: bytes = b""  # RFC 3461 4.4
+    follower: bytes = b""  # uid.pid of who wants to see the dialogue (sendmail -v)
 
 
 class Health(Enum):
@@ -50,6 +53,7 @@ class Health(Enum):
     UNKNOWN = b""  # nothing: our own trouble, or a domain that does not exist
     UP = b"up"  # a server talked with us to the end of the transaction, whatever it said about the mail
     BUSY = b"busy"  # it did not serve us: 4xx greeting, 421, session lost, DNS failure: fewer deliveries at once
+    SHUT = b"shut"  # it refuses us, whatever the mail is: to be left alone at once
     DEAD = b"dead"  # not one of its addresses could be connected to: worth remembering
 
 
@@ -100,6 +104,7 @@ def pack_delivery(delivery: Delivery) -> bytes:
         delivery.envid,
         _lines(notifies),
         _lines(orcpts),
+        delivery.follower,
     )
     if len(record) > DELIVERY_MAX:
         raise ValueError("a delivery of too many bytes")
@@ -108,15 +113,17 @@ def pack_delivery(delivery: Delivery) -> bytes:
 
 def unpack_delivery(record: bytes) -> Delivery:
     """Raises Malformed for anything that pack_delivery does not make."""
-    nr, name, positions, flags, sender, addresses, ret, envid, notifies, orcpts = unpack(record, _DELIVERY_FIELDS)
+    nr, name, positions, flags, sender, addresses, ret, envid, notifies, orcpts, follower = unpack(
+        record, _DELIVERY_FIELDS
+    )
     lists = (positions.split(b","), addresses.split(b"\n"), notifies.split(b"\n"), orcpts.split(b"\n"))
     count = len(lists[0])
     if count > RECIPIENTS_MAX or any(len(items) != count for items in lists):
         raise Malformed("a delivery whose lists differ in length")
-    if not valid(name) or flags.strip(FLAGS):
-        raise Malformed("a delivery with a bad ID or flag")
+    if not valid(name) or flags.strip(FLAGS) or not _FOLLOWER.fullmatch(follower):
+        raise Malformed("a delivery with a bad ID, flag or follower")
     recipients = tuple([Addressee(number(position, NUMBER_MAX), *rest) for position, *rest in zip(*lists, strict=True)])
-    return Delivery(number(nr, NUMBER_MAX), name, flags, sender, recipients, ret, envid)
+    return Delivery(number(nr, NUMBER_MAX), name, flags, sender, recipients, ret, envid, follower)
 
 
 def pack_outcome(outcome: Outcome) -> bytes:

@@ -78,9 +78,26 @@ _OF_CHECKPASSWORD: Final[tuple[_Shape, ...]] = (
     ("login", re.compile(r"login (?P<user>\S*) from (?P<ip>\S+): ok, uid (?P<uid>\d+)")),
     ("refused", re.compile(r"login (?P<user>\S*) from (?P<ip>\S+): (?P<why>.*)")),
 )
+_OF_REMOTE: Final[tuple[_Shape, ...]] = (
+    (
+        "tls",
+        re.compile(
+            r"tls domain=(?P<domain>\S+) policy=(?P<policy>\S+) mx=(?P<mx>\S+) ip=(?P<ip>\S+)"
+            r" session=(?P<session>\S+) result=(?P<result>\S+)"
+        ),
+    ),
+    (
+        "login",
+        re.compile(
+            r"login server=(?P<server>\S+) ip=(?P<ip>\S+) name=(?P<name>\S*) why=(?P<why>\S+) said=(?P<said>\S+)"
+        ),
+    ),
+)  # fmt: skip
 _SHAPES: Final[Mapping[str, tuple[_Shape, ...]]] = {
+    "qm-remote": _OF_REMOTE,
     "tcpserver": _OF_TCPSERVER,
     "checkpassword": _OF_CHECKPASSWORD,
+    "qm-popup": _OF_CHECKPASSWORD,
 }
 
 

@@ -71,11 +71,12 @@ class Dialogue:
     """Command lines in, replies out: what is the same before and after login."""
 
     capabilities: tuple[bytes, ...] = _CAPABILITIES
+    line_max: int = LINE_MAX
 
     def __init__(self, greeting: bytes, errors_max: int = ERRORS_MAX) -> None:
-        """*greeting* is the first reply's whole line without its end."""
+        """*greeting* is the first reply's whole line without its end; b"" where there is none."""
         self._in = b""
-        self._out = [greeting, b"\r\n"]
+        self._out = [greeting, b"\r\n"] if greeting else []
         self._errors_left = errors_max
         self._skipped = 0  # bytes of an over-long line that are gone already
         self._eof = False
@@ -118,15 +119,18 @@ class Dialogue:
                 self._put(b"-ERR", b"line too long, goodbye")
                 self._over = True
             elif end < 0:
-                if length > LINE_MAX:
+                if length > self.line_max:
                     self._skipped, self._in = length, b""
                 return Signal.EOF if self._eof else Signal.NEED_DATA
             else:
                 line, self._in, self._skipped = self._in[:end], self._in[end + 1 :], 0
-                if length <= LINE_MAX:
+                if length <= self.line_max:
                     return line[:-1] if line.endswith(b"\r") else line
-                self._refuse(b"line too long")
+                self._too_long()
         return Signal.EOF
+
+    def _too_long(self) -> None:
+        self._refuse(b"line too long")
 
     def _common(self, verb: bytes, argument: bytes) -> None:
         """Answer what needs neither login nor mailbox, and what does not exist."""

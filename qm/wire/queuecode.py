@@ -14,6 +14,7 @@ MEMORY: Final = 51
 TIMEOUT: Final = 52
 WRITE: Final = 53
 READ: Final = 54
+CONFIGURATION: Final = 55
 UNREACHABLE: Final = 56
 HOME: Final = 61
 QUEUE: Final = 62
@@ -22,7 +23,9 @@ NEW: Final = 66
 BUSY: Final = 71
 LOST: Final = 74
 BUG: Final = 81
+CUSTOM: Final = 82  # of a QMAILQUEUE: the text is on descriptor 6
 FORMAT: Final = 91
+CANNOT_RUN: Final = 120
 
 TEXTS: Final[dict[int, str]] = {
     TOO_LONG: "an address is too long",
@@ -40,6 +43,7 @@ TEXTS: Final[dict[int, str]] = {
     LOST: "the queue broke off; whether it has the message is not known",
     BUG: "the queue has a bug",
     FORMAT: "the queue was asked in a wrong format",
+    CANNOT_RUN: "the queue's program cannot be run",
 }
 
 _STATUS: Final = {TOO_LONG: "1.3", 115: "1.3", 72: "4.1", 73: "4.1", LOST: "4.2"}

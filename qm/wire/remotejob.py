@@ -17,6 +17,9 @@ ROUTE_MAX: Final = 4000  # bytes
 SKIPPED_MAX: Final = 200  # addresses; with a Delivery and a route they fit into RECORD_MAX
 
 
+_FLAGS: Final = (b"r", b"t", b"l")  # of a Destination: relay, tls, lmtp
+
+
 class Trust(Enum):
     """What DNSSEC vouches for."""
 
@@ -114,8 +117,9 @@ def route_until_s(text: bytes) -> float:
 
 
 def pack_job(job: Job) -> bytes:
-    host, port, relay = job.destination
-    return pack(host, b"%d" % port, b"r" if relay else b"", job.route, b" ".join(job.skipped)) + job.delivery
+    host, port, *flags = job.destination
+    said = b"".join(letter for letter, flag in zip(_FLAGS, flags, strict=True) if flag)
+    return pack(host, b"%d" % port, said, job.route, b" ".join(job.skipped)) + job.delivery
 
 
 def unpack_job(record: bytes) -> Job:
@@ -123,8 +127,9 @@ def unpack_job(record: bytes) -> Job:
     parts = record.split(b"\0", 5)
     if len(parts) != 6:
         raise Malformed("a job without a delivery")
-    host, port, relay, route, skipped, delivery = parts
-    return Job(Destination(host, number(port, 65535), relay == b"r"), route, frozenset(skipped.split()), delivery)
+    host, port, said, route, skipped, delivery = parts
+    destination = Destination(host, number(port, 65535), *(letter in said for letter in _FLAGS))
+    return Job(destination, route, frozenset(skipped.split()), delivery)
 
 
 def pack_report(report: Report) -> bytes:

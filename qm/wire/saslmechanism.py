@@ -8,13 +8,13 @@ from typing import Final
 
 from qm.wire.saslprep import Prohibited, prepare
 from qm.wire.saslstep import Bad, Conversation, Fault, Peer, Refusal, ask, ended, say
-from qm.wire.userquery import AskLogin, Login, Method, Refused
+from qm.wire.userquery import AskLogin, Method, Refused
 
 _DIGEST: Final = re.compile(rb"[0-9a-f]{32}")
 _PAIR: Final = re.compile(rb"([A-Za-z]+)=([\t\n\r -~\x80-\xff]*)")  # RFC 7628 3.1
 _BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)  # RFC 6750 2.1
 _TOKEN_HEADER: Final = re.compile(rb"[ny],(?:a=([^,\x00\x01]*))?,")
-_INVALID_TOKEN: Final = b'{"status":"invalid_token","schemes":"bearer"}'  # RFC 7628 3.2.2
+INVALID_TOKEN: Final = b'{"status":"invalid_token","schemes":"bearer"}'  # RFC 7628 3.2.2
 _OTHER: Final = Refusal(Fault.WRONG, b"may not act for another name")
 
 
@@ -87,9 +87,7 @@ def oauthbearer(peer: Peer, initial: bytes | None) -> Conversation:
     name = name_of(given) if given else b""
     answer = yield from ask(AskLogin(Method.OAUTHBEARER, name, token, b"", peer.address))
     if isinstance(answer, Refused):
-        yield from say(_INVALID_TOKEN)  # RFC 7628 3.2.3; the client's answer says nothing
-    if isinstance(answer, Login) and name and answer.name.lower() != name.lower():
-        return _OTHER  # the token is somebody's, but not his whom the client named
+        yield from say(INVALID_TOKEN)  # RFC 7628 3.2.3; the client's answer says nothing
     return ended(answer)
 
 

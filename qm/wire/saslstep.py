@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from qm.wire.userquery import AskLogin, AskScram, Later, Login, LoginAnswer, Refused, Scram, ScramAnswer
 
 NONCE_MIN: Final = 16  # characters: of hexadecimal digits 64 bits, the least that nobody guesses
+METHOD_MAX: Final = 20  # bytes of a mechanism's name (RFC 4422 3.1)
 _NOTHING: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 

@@ -84,3 +84,12 @@ def decoded(text: bytes) -> bytes:
     if not _BASE64.fullmatch(text):
         raise Malformed("not base64")
     return b64decode(text)
+
+
+def proof(secret: bytes, salt: bytes, iterations: int, auth_message: bytes) -> tuple[bytes, bytes]:
+    """What a client says who has *secret*, which has been prepared, and what the server must say then: in base64."""
+    salted = pbkdf2_hmac("sha256", secret, salt, iterations)
+    client_key = _hmac(salted, b"Client Key")
+    signed = _hmac(sha256(client_key).digest(), auth_message)
+    proof = bytes(one ^ other for one, other in zip(client_key, signed, strict=True))
+    return b64encode(proof), signature(_hmac(salted, b"Server Key"), auth_message)

@@ -1,15 +1,17 @@
-"""The server's half of SMTP, without a socket: bytes in, events out, replies back in (RFC 5321, 2920, 3030).
+"""The server's half of SMTP and LMTP, without a socket: bytes in, events out, replies back in (RFC 5321, 2920, 3030).
 
 A command ends at LF, with or without CR (qmail.md 2.10); a message only as qm.wire.smtpdata says.  What is legal when
 stands in one table, LEGAL, and what a success leads to in another, AFTER.  An event of ANSWERED must be answered by
 `reply` before the next is asked for; the others have been answered here, or need no answer.  All state is in the
 object, so that STARTTLS (RFC 3207 4.2) is a new object, made when the old one has nothing left `unread`.
 
+By LMTP a message is answered once for each recipient that was accepted (RFC 2033 4.2, 4.3); the driver replies once.
+
 Every limit ends the session with a reply that says so, and nothing that came after it is looked at.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from qm.wire import smtpsyntax
 from qm.wire.smtpdata import BareLineEnd, ChunkDecoder, DotDecoder
@@ -31,20 +33,9 @@ from qm.wire.smtpevent import (
     Start,
     Text,
 )
+from qm.wire.smtplimits import AUTH_MAX, DISCARD_MAX, RESPONSE_MAX, SKIP_MAX, Limits
 from qm.wire.smtpreply import GO, SEQUENCE, Reply
 from qm.wire.smtpstate import AFTER, EVER, LEGAL, Bar, State
-
-SKIP_MAX: Final = 2 << 20  # bytes of a command line that is too long; past it the session ends
-DISCARD_MAX: Final = 64 << 20  # bytes of a refused message; past it the session ends
-RESPONSE_MAX: Final = 12288  # bytes of a line of an AUTH exchange; RFC 4954 4
-_AUTH_MAX: Final = RESPONSE_MAX + 64  # bytes of an AUTH command with an initial response
-
-
-class Limits(NamedTuple):
-    line_bytes: int = 4096
-    errors: int = 20  # replies of 5xx in a session; 0: no limit
-    commands: int = 200  # since the last message, recipients apart; 0: no limit
-
 
 _LONG_LINE: Final = Reply(500, b"5.5.2", b"line too long")
 _LONG_RESPONSE: Final = Reply(500, b"5.5.6", b"authentication exchange line is too long")  # RFC 4954 6
@@ -56,8 +47,10 @@ _COMMANDS: Final = Reply(421, b"4.7.0", b"too many commands without a message")
 class Server:
     """One session, but for its greeting, which is the driver's to say."""
 
-    def __init__(self, limits: Limits, bar: Bar | None = None) -> None:
+    def __init__(self, limits: Limits, bar: Bar | None = None, *, lmtp: bool = False) -> None:
         self._limits = limits
+        self._verbs = smtpsyntax.LMTP if lmtp else smtpsyntax.SMTP
+        self._accepted = 0  # recipients
         self.bar = bar  # until the driver takes it away
         self._out: list[bytes] = []
         self._buffer = b""
@@ -110,6 +103,9 @@ class Server:
             self.close(reply)
         elif type(event) is Start:
             self._begin(event, reply)
+        elif type(event) is End:
+            self._say_end(reply)
+            self._advance(event, reply.code)
         else:
             self._say(reply)
             self._advance(event, reply.code)
@@ -139,6 +135,12 @@ class Server:
             self._errors += 1
         self._out.append(reply.encode())
 
+    def _say_end(self, reply: Reply) -> None:
+        """The answer to a whole message."""
+        self._say(reply)
+        if self._verbs is smtpsyntax.LMTP:
+            self._out.extend([reply.encode()] * (self._accepted - 1))
+
     def _reject(self, line: bytes, reply: Reply) -> Event:
         self._say(reply)
         return Rejected(line, reply)
@@ -157,12 +159,16 @@ class Server:
             self._state = AFTER.get(kind, self._state)
             if type(event) is Mail:
                 self._smtputf8 = event.smtputf8
+            elif kind is Rcpt:
+                self._accepted += 1
             elif kind is End:
                 self._commands = 0
             elif kind is Quit:
                 self.close()
         elif kind in (Mail, Piece, End):
             self._state = State.IDLE
+        if self._state in (State.IDLE, State.MAIL):
+            self._accepted = 0
 
     # Commands
 
@@ -182,10 +188,10 @@ class Server:
         if line.endswith(b"\r"):
             line = line[:-1]
         try:
-            return self._judge(smtpsyntax.parse(line))
+            return self._judge(smtpsyntax.parse(line, self._verbs))
         except smtpsyntax.Refused as refused:
             if line[:4].upper() == b"MAIL" and self._state is not State.BDAT:
-                self._state = State.IDLE  # its recipients must not join the sender before
+                self._state, self._accepted = State.IDLE, 0  # its recipients must not join the sender before
             return (self._hang_up if refused.fatal else self._reject)(line, refused.reply)
 
     def _judge(self, command: Command) -> Event:
@@ -202,7 +208,7 @@ class Server:
     def _is_too_long(self, end: int) -> bool:
         """Whether a command longer than others may be is so for an AUTH too."""
         line_end = end if end >= 0 else len(self._buffer)
-        return self._buffer[self._at : self._at + 5].upper() != b"AUTH " or line_end - self._at > _AUTH_MAX
+        return self._buffer[self._at : self._at + 5].upper() != b"AUTH " or line_end - self._at > AUTH_MAX
 
     def _long_line(self, reply: Reply) -> Event:
         line = self._buffer[self._at : self._at + self._limits.line_bytes]
@@ -285,7 +291,7 @@ class Server:
     def _content_over(self) -> Event:
         self._step = self._command
         if self._refusal is not None:
-            self._say(self._refusal)
+            (self._say_end if self._decoder.over else self._say)(self._refusal)
             self._refusal = None
             return self._command()
         return End() if self._decoder.over else Piece()

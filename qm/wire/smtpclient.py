@@ -1,8 +1,9 @@
-"""The client's half of SMTP, without a socket: commands out, bytes in, answers out (RFC 5321, 2920, 3030).
+"""The client's half of SMTP and LMTP, without a socket: commands out, bytes in, answers out (RFC 5321, 2920, 3030).
 
 What is legal when stands in one table, `_LEGAL`.  Each command is answered once, in order; with PIPELINING several may
 be on their way.  The text of a message does not pass through here: after a 354 the driver sends it, and then says
-`ended`.  All that a server has said of itself is in the object, so STARTTLS (RFC 3207 4.2) is a new one.
+`ended`; an LMTP server answers that once for each recipient that it took (RFC 2033 4.2).  All that a server has said of
+itself is in the object, so STARTTLS (RFC 3207 4.2) is a new one.
 """
 
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Final, NamedTuple
 
 from qm.wire.replies import BadReply, Replies, Reply
 
+GO_ON: Final = 334  # RFC 4954 4: the server waits for a line of the exchange
 WORDS_MAX: Final = 200  # EHLO keywords that are looked at
 
 
@@ -20,6 +22,8 @@ class Step(Enum):
     GREETING = auto()
     EHLO = auto()
     HELO = auto()
+    LHLO = auto()  # RFC 2033 4.1
+    AUTH = auto()  # and each line of its exchange
     STARTTLS = auto()
     RSET = auto()
     MAIL = auto()
@@ -42,6 +46,7 @@ class Extensions(NamedTuple):
     starttls: bool = False  # RFC 3207
     size: bool = False  # RFC 1870
     size_max: int = 0  # bytes; 0: not said
+    auth: tuple[bytes, ...] = ()  # RFC 4954; mechanisms, in upper case
 
 
 class Answer(NamedTuple):
@@ -53,6 +58,7 @@ class State(Enum):
     """Where we are once the commands on their way have arrived."""
 
     HELLO = auto()  # the server has not been told who we are
+    AUTH = auto()  # and its exchange
     IDLE = auto()
     MAIL = auto()
     RCPT = auto()
@@ -64,8 +70,12 @@ class State(Enum):
 _LEGAL: Final = {
     (State.HELLO, Step.EHLO): State.IDLE,
     (State.HELLO, Step.HELO): State.IDLE,
+    (State.HELLO, Step.LHLO): State.IDLE,
     (State.IDLE, Step.EHLO): State.IDLE,
     (State.IDLE, Step.HELO): State.IDLE,
+    (State.IDLE, Step.LHLO): State.IDLE,
+    (State.IDLE, Step.AUTH): State.AUTH,
+    (State.AUTH, Step.AUTH): State.AUTH,
     (State.IDLE, Step.STARTTLS): State.IDLE,
     (State.IDLE, Step.MAIL): State.MAIL,
     (State.MAIL, Step.RCPT): State.RCPT,
@@ -91,11 +101,12 @@ _SWITCHES: Final = {
 
 
 def parse_extensions(reply: Reply, ignored: frozenset[bytes] = frozenset()) -> Extensions:
-    """What an answer to EHLO offers, but for the keywords *ignored*, in upper case."""
+    """What an answer to EHLO offers, but for what is *ignored*, in upper case: keywords, and ``AUTH=mechanism``."""
     on: dict[str, bool] = {}
     size_max = 0
+    auth: tuple[bytes, ...] = ()
     for line in reply.raw.splitlines()[1:WORDS_MAX]:
-        keyword, *parameters = line[4:].upper().split()[:2] or [b""]
+        keyword, *parameters = line[4:].upper().split() or [b""]
         if keyword in ignored:
             continue
         if keyword in _SWITCHES:
@@ -104,7 +115,9 @@ def parse_extensions(reply: Reply, ignored: frozenset[bytes] = frozenset()) -> E
             on["size"] = True
             if parameters and parameters[0].isdigit() and len(parameters[0]) <= 20:  # RFC 1870 4
                 size_max = int(parameters[0])
-    return Extensions(**on, size_max=size_max)
+        elif keyword == b"AUTH":
+            auth = tuple(name for name in parameters if b"AUTH=" + name not in ignored)
+    return Extensions(**on, size_max=size_max, auth=auth)
 
 
 class Client:
@@ -150,8 +163,10 @@ class Client:
         if not self._awaited:
             raise BadReply("it speaks without being asked")
         step = self._awaited.popleft()
-        if step is Step.EHLO:
+        if step in (Step.EHLO, Step.LHLO):
             self.extensions = parse_extensions(reply, self._ignored) if reply.ok else Extensions()
+        elif step is Step.AUTH and reply.code != GO_ON:
+            self.state = State.IDLE
         return Answer(step, reply)
 
     # Commands
@@ -167,6 +182,17 @@ class Client:
 
     def helo(self, name: bytes) -> None:
         self._say(Step.HELO, b"HELO %b\r\n" % name)
+
+    def lhlo(self, name: bytes) -> None:
+        self._say(Step.LHLO, b"LHLO %b\r\n" % name)
+
+    def auth(self, mechanism: bytes, initial: bytes | None) -> None:
+        """*initial* is the response in base64, if there is one (RFC 4954 4)."""
+        self._say(Step.AUTH, b"AUTH %b%b\r\n" % (mechanism, b"" if initial is None else b" " + initial))
+
+    def respond(self, line: bytes) -> None:
+        """Answer a 334; a ``*`` gives the exchange up."""
+        self._say(Step.AUTH, line + b"\r\n")
 
     def starttls(self) -> None:
         """After a 220 this object has done its part: what follows is for a new one, *greeted* (RFC 3207 4.2)."""
@@ -185,9 +211,10 @@ class Client:
     def data(self) -> None:
         self._say(Step.DATA, b"DATA\r\n")
 
-    def ended(self) -> None:
-        """The driver has sent the text and the dot after it."""
-        self._say(Step.TEXT, b"")
+    def ended(self, answers: int = 1) -> None:
+        """The driver has sent the text and the dot after it; so many answers are awaited."""
+        self.state = _LEGAL[self.state, Step.TEXT]
+        self._awaited.extend([Step.TEXT] * answers)
 
     def bdat(self, octets: int, *, last: bool) -> None:
         """The driver sends that many bytes of text right after this."""

@@ -58,6 +58,7 @@ _CONTROL_BYTE: Final = Reply(501, b"5.5.2", b"control byte in a command")
 _UNKNOWN: Final = Reply(500, b"5.5.2", b"command not recognized")
 _UNIMPLEMENTED: Final = Reply(502, b"5.5.1", b"command not implemented")
 _FOREIGN: Final = Reply(500, b"5.5.2", b"this is SMTP")
+_FOREIGN_TO_LMTP: Final = Reply(500, b"5.5.1", b"this is LMTP; say LHLO")
 _NO_NAME: Final = Reply(501, b"5.5.4", b"syntax: EHLO name")
 _NO_WORDS: Final = Reply(501, b"5.5.4", b"syntax: STARTTLS")
 _BAD_AUTH: Final = Reply(501, b"5.5.4", b"syntax: AUTH mechanism [initial-response]")
@@ -173,7 +174,8 @@ def _never(reply: Reply, *, fatal: bool = False) -> Callable[[bytes], NoReturn]:
     return refuse
 
 
-_VERBS: Final[dict[bytes, Callable[[bytes], Command]]] = {
+Verbs = Mapping[bytes, Callable[[bytes], Command]]
+_VERBS: Final[Verbs] = {
     b"HELO": lambda argument: _hello(argument, False),
     b"EHLO": lambda argument: _hello(argument, True),
     b"MAIL": _mail,
@@ -192,19 +194,25 @@ _VERBS: Final[dict[bytes, Callable[[bytes], Command]]] = {
     **dict.fromkeys(b"GET POST PUT HEAD OPTIONS CONNECT".split(), _never(_FOREIGN, fatal=True)),
 }
 _UNKNOWN_VERB: Final = _never(_UNKNOWN)
+SMTP: Final[Verbs] = _VERBS
+LMTP: Final[Verbs] = {  # RFC 2033 4.1
+    **_VERBS,
+    **dict.fromkeys((b"HELO", b"EHLO"), _never(_FOREIGN_TO_LMTP)),
+    b"LHLO": lambda argument: _hello(argument, True),
+}
 
 
-def parse(line: bytes) -> Command:
+def parse(line: bytes, verbs: Verbs = SMTP) -> Command:
     """What the command *line*, without its line end, says; raises Refused."""
     if _CONTROL.search(line):
         raise Refused(_CONTROL_BYTE)
     verb, _, argument = line.partition(b" ")
-    return _VERBS.get(verb.upper(), _UNKNOWN_VERB)(argument.strip(b" "))
+    return verbs.get(verb.upper(), _UNKNOWN_VERB)(argument.strip(b" "))
 
 
 def loggable(line: bytes) -> bytes:
     """What a log may show of the refused *line*: nothing that may be a password."""
     verb = line.partition(b" ")[0].upper()
-    if verb not in _VERBS:
+    if verb not in LMTP:
         return b"?"
     return verb if verb == b"AUTH" else line[:LOGGED_MAX]

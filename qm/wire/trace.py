@@ -44,11 +44,16 @@ def received(helo: bytes, peer: bytes, me: bytes, protocol: bytes, recipient: by
     return head, b"\n  for <%b>" % _UNPRINTABLE.sub(b"?", address.quote(recipient))
 
 
-def protocol(*, extended: bool, smtputf8: bool = False, tls: bool = False, authenticated: bool = False) -> bytes:
+def protocol(
+    *, extended: bool, smtputf8: bool = False, tls: bool = False, authenticated: bool = False, lmtp: bool = False
+) -> bytes:
     """The ``with`` keyword of RFC 3848 and RFC 6531 4.3."""
-    if not (extended or tls or authenticated):
+    if lmtp:
+        keyword = b"UTF8LMTP" if smtputf8 else b"LMTP"
+    elif not (extended or tls or authenticated):
         return b"SMTP"
-    keyword = b"UTF8SMTP" if smtputf8 else b"ESMTP"
+    else:
+        keyword = b"UTF8SMTP" if smtputf8 else b"ESMTP"
     return keyword + (b"S" if tls else b"") + (b"A" if authenticated else b"")
 
 

@@ -2,8 +2,6 @@
 
 import itertools
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,56 +10,22 @@ import pytest
 from qm.unix.userclient import UserClient
 from qm.wire.userquery import AskLogin, Later, Login, LoginAnswer, Method, Refused
 from tests.harness.barehome import BareHome, bare_home, running
-from tests.harness.waiting import wait_for
+from tests.harness.dovecot import UID, Dovecot
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("dovecot")]
-UID = 64124
 _CLIENTS = itertools.count(5)
 WRONG = Refused(b"wrong name or password")
-_CONF = """
-base_dir = {home}/run
-state_dir = {home}/run
-log_path = {home}/log
-protocols =
-ssl = no
-auth_mechanisms = plain
-auth_failure_delay = 0
-auth_username_format = %Ln
-first_valid_uid = 1000
-passdb {{
-  driver = passwd-file
-  args = {home}/passwd
-}}
-userdb {{
-  driver = passwd-file
-  args = {home}/passwd
-}}
-service auth {{
-  unix_listener auth-client {{
-    mode = 0600
-  }}
-}}
-"""
 
 
 @pytest.fixture
 def dovecot(tmp_path: Path) -> Iterator[Path]:
-    """A Dovecot that knows ann and bob; gives the directory of its sockets."""
+    """A Dovecot that knows ann; gives the directory of its sockets."""
     with bare_home(None) as outside:
-        home = outside.folder / "dovecot"
-        (home / "run").mkdir(parents=True)
-        (home / "mail").mkdir()
-        mail = f"{home}/mail"
-        (home / "passwd").write_text(f"ann:{{PLAIN}}secret:{UID}:{UID}::{mail}\n")
-        shutil.chown(home / "passwd", "dovecot", "dovecot")
-        (home / "dovecot.conf").write_text(_CONF.format(home=home))
-        process = subprocess.Popen(["dovecot", "-F", "-c", str(home / "dovecot.conf")])
+        made = Dovecot(outside.folder / "dovecot", {"ann": "{PLAIN}secret"})
         try:
-            wait_for(lambda: (home / "run/auth-userdb").exists(), "Dovecot's sockets")
-            yield home / "run"
+            yield made.start().sockets
         finally:
-            process.terminate()
-            process.wait(20)
+            made.stop()
 
 
 @pytest.fixture

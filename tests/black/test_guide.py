@@ -195,7 +195,7 @@ def test_another_logger(place: Place) -> None:
     other = machine.folder / "other"
     machine.succeed(place.home / "bin/qm", "install", DOMAIN, "--home", other)
     script = machine.folder / "mylogger"
-    script.write_text('#!/bin/sh\nid -un >log/$1\nexec cat >>log/$1\n')
+    script.write_text("#!/bin/sh\nid -un >log/$1\nexec cat >>log/$1\n")
     script.chmod(0o755)
     line = f"env - QMHOME={other} PATH={place.home}/bin:/usr/bin:/bin qm-start ./Maildir/ {script} said"
     running = machine.begin(line)
@@ -228,6 +228,48 @@ def test_rc(place: Place) -> None:
             socket.create_connection((HOST, port))
 
 
+def test_shells_read_mail(place: Place) -> None:
+    """MAIL, MAILDIR and MAILTMP in the shell's rc: qail, elq and pinq bring what has come, then run the reader."""
+    machine = place.machine
+    profile = "export MAIL=$HOME/Mailbox MAILDIR=$HOME/Maildir MAILTMP=$HOME/.mailtmp\n"
+    machine.sh(f"printf '{profile}' >{place.ann}/.profile")
+    machine.sh("mkdir -p reader; cd reader; printf '#!/bin/sh\\ncat $MAIL\\n' >Mail; chmod 755 Mail")
+    machine.sh("cd reader; ln -sf Mail elm; ln -sf Mail pine")
+    for program in ("qail", "elq", "pinq"):
+        assert place.send(f"ann@{DOMAIN}")[0] == 250
+        wait_for(lambda: place.read("ann"), "the mail")
+        line = f". ~/.profile; PATH={place.home}/bin:{place.home}/reader:/usr/bin:/bin; {program}"
+        shown = machine.succeed("env", f"HOME={place.ann}", "sh", "-c", line, user="ann")
+        assert f"Subject: to ann@{DOMAIN}" in shown
+        assert place.read("ann") == []
+
+
+# Every row of the guide, and the tests that type it.
+ROWS: Final = {
+    "relay rules by address, compiled": "test_guide.py::test_relay_rules",
+    "smtpd under tcpserver, with AUTH": "test_guide.py::test_smtpd_start_and_pop3",
+    "POP3 under tcpserver": "test_guide.py::test_smtpd_start_and_pop3",
+    "start the rest": "test_guide.py::test_the_log_of_start test_guide.py::test_another_logger",
+    "one start/stop script": "test_guide.py::test_rc test_rc.py::test_exit_codes_when_nothing_runs",
+    "new users get a Maildir": "test_guide.py::test_a_users_home_from_the_skeleton "
+    "test_install.py::test_new_users_get_a_maildir",
+    "existing users": "test_guide.py::test_an_existing_user",
+    "shells read mail": "test_guide.py::test_shells_read_mail",
+    "control files": "test_guide.py::test_control_files_by_hand test_install.py::test_control_files_are_config_fasts",
+    "aliases": "test_guide.py::test_aliases test_guide.py::test_an_extension",
+    "replace sendmail": "test_install.py::test_replace_sendmail",
+    "see that it runs": "test_guide.py::test_ps_shows_them test_titles.py::test_every_process",
+}
+
+
+def test_each_row_has_a_test() -> None:
+    """What the list above names is there."""
+    for names in ROWS.values():
+        for name in names.split():
+            file, _, test = name.partition("::")
+            assert f"\ndef {test}(" in (Path(__file__).parent / file).read_text(), name
+
+
 # Debian's ucspi-tcp
 
 
@@ -257,30 +299,48 @@ def test_their_rules_are_ours(place: Place, type: Type) -> None:
         place.send("friend@far-away.invalid", port=smtpd.port, source=OTHER)
 
 
-@pytest.mark.needs("rblsmtpd")
-def test_ours_runs_their_rblsmtpd(place: Place, type: Type) -> None:
-    """rblsmtpd between tcpserver and smtpd refuses a peer for whom our rules set RBLSMTPD, and lets others through."""
+TCPSERVERS: Final = ["tcpserver", "/usr/bin/tcpserver"]  # a bare name is ours
+BETWEEN: Final = [(server, folder) for server in TCPSERVERS for folder in ("", "/usr/bin/")]
+
+
+def _begin(place: Place, type: Type, server: str, rest: str) -> Running:
+    """A tcpserver of either make, as qmaild, which says its port."""
+    ids = f"-u {place.machine.uid('qmaild')} -g {place.machine.succeed('id', '-g', 'qmaild').strip()}"
+    return type(f"{server} {'-1 ' if '/' in server else ''}-H -R {ids} {rest}")
+
+
+@pytest.mark.needs("/usr/bin/tcpserver", "/usr/bin/rblsmtpd")
+@pytest.mark.parametrize(("server", "folder"), BETWEEN)
+def test_rblsmtpd(place: Place, type: Type, server: str, folder: str) -> None:
+    """Ours and Debian's, run by ours and Debian's: who is listed is refused, mail of others arrives."""
     machine = place.machine
-    machine.sh("printf '%s:allow,RBLSMTPD=\"-go away\"\\n:allow,RBLSMTPD=\"\"\\n' " + OTHER + " >rbl")
+    machine.sh('printf \'%s:allow,RBLSMTPD="-go away"\\n:allow,RBLSMTPD=""\\n\' ' + OTHER + " >rbl")
     machine.sh("tcprules rbl.cdb rbl.tmp < rbl")
-    smtpd = type("tcpserver -H -R -x rbl.cdb -u qmaild -g qmaild 0 0 rblsmtpd -r list.invalid qm-smtpd")
-    assert place.send(f"ann@{DOMAIN}", port=smtpd.port)[0] == 250
+    smtpd = _begin(place, type, server, f"-x rbl.cdb 0 0 {folder}rblsmtpd -r list.invalid qm-smtpd")
     assert place.send(f"ann@{DOMAIN}", port=smtpd.port, source=OTHER) == (553, b"go away")
+    before = len(place.read("ann"))
+    assert place.send(f"ann@{DOMAIN}", port=smtpd.port)[0] == 250
+    wait_for(lambda: len(place.read("ann")) == before + 1, "the mail that was let through")
 
 
-@pytest.mark.needs("recordio")
-def test_ours_runs_their_recordio(place: Place, type: Type) -> None:
-    """recordio between tcpserver and smtpd writes the session down."""
-    smtpd = type("tcpserver -H -R -u qmaild -g qmaild 0 0 recordio qm-smtpd")
+@pytest.mark.needs("/usr/bin/tcpserver", "/usr/bin/recordio")
+@pytest.mark.parametrize(("server", "folder"), BETWEEN)
+def test_recordio(place: Place, type: Type, server: str, folder: str) -> None:
+    """Ours and Debian's, run by ours and Debian's: it writes the session down, and the mail goes on."""
+    smtpd = _begin(place, type, server, f"0 0 {folder}recordio qm-smtpd")
     assert place.send(f"ann@{DOMAIN}", port=smtpd.port)[0] == 250
     wait_for(lambda: re.search(r" > 250 2\.0\.0 ", smtpd.log()), "the session in recordio's output")
     assert re.search(r" < RCPT TO:<ann@mail\.test\.example>", smtpd.log(), re.IGNORECASE)
 
 
-@pytest.mark.needs("tcpclient")
-def test_their_tcpclient_talks_to_us(place: Place) -> None:
-    """Debian's tcpclient reads our greeting on descriptor 6, and writes on 7."""
-    talk = "read line <&6; echo \"$line\"; printf 'QUIT\\r\\n' >&7; read line <&6; echo \"$line\""
-    said = place.machine.succeed("tcpclient", "-H", "-R", HOST, str(place.smtpd.port), "sh", "-c", talk).splitlines()
+@pytest.mark.needs("/usr/bin/tcpserver", "/usr/bin/tcpclient")
+@pytest.mark.parametrize(
+    ("server", "client"), [(s, c) for s in TCPSERVERS for c in ("tcpclient", "/usr/bin/tcpclient")]
+)
+def test_tcpclient(place: Place, type: Type, server: str, client: str) -> None:
+    """Ours and Debian's read the greeting on descriptor 6 and write on 7, with ours and Debian's tcpserver."""
+    talk = 'read line <&6; echo "$line"; printf \'QUIT\\r\\n\' >&7; read line <&6; echo "$line"'
+    smtpd = _begin(place, type, server, "0 0 qm-smtpd")
+    said = place.machine.succeed(client, "-H", "-R", HOST, str(smtpd.port), "sh", "-c", talk).splitlines()
     assert said[0].startswith(f"220 {DOMAIN}")
     assert said[1].startswith("221 ")

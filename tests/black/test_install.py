@@ -14,7 +14,7 @@ import pytest
 
 from qm.disk import layout
 from tests.harness.machine import Machine, machine_in, real_accounts, snapshot
-from tests.harness.suite import BIN, HOST, ROOT, wait_for
+from tests.harness.suite import BIN, HOST, ROOT, trusting, wait_for
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("unshare", "nsenter", "setpriv", "useradd")]
 ROLES = {"alias", "qmaild", "qmaill", "qmailp", "qmailq", "qmailr", "qmails", "qmailt"}
@@ -156,6 +156,10 @@ def _first_message(port: int) -> list[bytes]:
 def _messages(port: int) -> list[list[bytes]]:
     client = poplib.POP3(HOST, port, timeout=20)
     try:
+        with pytest.raises(poplib.error_proto) as refusal:
+            client.user("ann")
+        assert refusal.value.args[0] == b"-ERR STLS first"
+        client.stls(trusting())
         client.user("ann")
         client.pass_("secret")
         return [client.retr(number + 1)[1] for number in range(client.stat()[0])]
@@ -193,6 +197,7 @@ def test_a_life_without_the_checkout(machine: Machine) -> None:
         ("chgrp 12 queue; chmod 771 queue", "chgrp qmail queue; chmod 751 queue", "queue: group 12 can write", False),
         ("chown qmaild control", "chown root control", "control: owner qmaild, not root; chown root", True),
         ("chmod 666 control/me", "chmod 644 control/me", "control/me: mode 0666, not 0644; chmod 0644", True),
+        ("touch control/smtpauth", "rm control/smtpauth", "smtpauth: mode 0644, not 0600; chmod 0600", True),
         ("chmod 4755 rc", "chmod 755 rc", "rc: mode 4755, not 0755; chmod 0755", True),
         ("mkfifo queue/cur/x", "rm queue/cur/x", "queue/cur/x: a FIFO, not a file", True),
         ("ln -s /etc/passwd queue/new/x", "rm queue/new/x", "queue/new/x: a link, not a file", True),

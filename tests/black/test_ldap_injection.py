@@ -1,57 +1,16 @@
 """checkpassword-ldap with a real slapd; and the attack: a name that means something in a filter, no password at all."""
 
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
 from qm.unix.userclient import UserClient
 from qm.wire.userquery import AskLogin, Later, Login, LoginAnswer, Method, Refused
 from tests.harness.barehome import BareHome, bare_home, running
-from tests.harness.waiting import wait_for
+from tests.harness.slapd import BASE, UID, local_uri, slapd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("slapd", "slapadd")]
-UID = 64124
-BASE = "ou=people,dc=test"
 WRONG = Refused(b"wrong name or password")
-_CONF = """
-include /etc/ldap/schema/core.schema
-include /etc/ldap/schema/cosine.schema
-include /etc/ldap/schema/nis.schema
-modulepath /usr/lib/ldap
-moduleload back_mdb
-pidfile {folder}/pid
-allow bind_anon_cred
-database mdb
-suffix dc=test
-directory {folder}/data
-access to attrs=userPassword by anonymous auth
-access to * by * read
-"""
-_PEOPLE = """dn: dc=test
-objectClass: domain
-dc: test
-
-dn: ou=people,dc=test
-objectClass: organizationalUnit
-ou: people
-
-"""
-_PERSON = """dn: uid={name},ou=people,dc=test
-objectClass: account
-objectClass: posixAccount
-uid: {name}
-cn: {name}
-userPassword: {password}
-uidNumber: {uid}
-gidNumber: {uid}
-homeDirectory: {home}
-
-"""
-
-
 @pytest.fixture
 def home() -> Iterator[BareHome]:
     with bare_home(None) as home:
@@ -60,26 +19,11 @@ def home() -> Iterator[BareHome]:
 
 
 @pytest.fixture
-def directory(home: BareHome) -> Iterator[Path]:
-    """A slapd that knows ann, bob and a root; gives its socket."""
-    folder = home.folder / "ldap"
-    (folder / "data").mkdir(parents=True)
-    conf, people = folder / "slapd.conf", folder / "people"
-    conf.write_text(_CONF.format(folder=folder))
-    persons = (("ann", "secret", UID), ("bob", "other", UID + 1), ("toor", "secret", 0))
-    text = "".join(_PERSON.format(name=n, password=p, uid=u, home=home.folder / "home/ann") for n, p, u in persons)
-    people.write_text(_PEOPLE + text)
-    subprocess.run(["slapadd", "-f", str(conf), "-l", str(people)], check=True, capture_output=True, timeout=60)
-    socket = folder / "socket"
-    slapd = ["slapd", "-d", "0", "-f", str(conf), "-h", f"ldapi://{quote(str(socket), safe='')}/????x-mod=0777"]
-    process = subprocess.Popen(slapd)
-    try:
-        wait_for(socket.exists, "slapd's socket")
-        home.control("logins", f"program checkpassword-ldap ldapi://{quote(str(socket), safe='')} {BASE} uid\n")
-        yield socket
-    finally:
-        process.terminate()
-        process.wait(20)
+def directory(home: BareHome) -> Iterator[None]:
+    """A slapd that is asked by its socket."""
+    with slapd(home):
+        home.control("logins", f"program checkpassword-ldap {local_uri(home)} {BASE} uid\n")
+        yield
 
 
 def login(home: BareHome, name: bytes, secret: bytes) -> LoginAnswer:

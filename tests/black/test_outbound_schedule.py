@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.harness.turns import KINDS, turns_calls
 
 Make = Callable[..., Suite]
 BIG = 10_000  # recipients
+AHEAD_MAX = 400  # deliveries of the big message that start before the small one
 CALLS_MAX = 60_000  # in one turn, of 300,000 to 1,200,000 in all; 100,000 and more if a message is not sliced
 
 
@@ -28,16 +28,16 @@ def mx(tmp_path: Path) -> Iterator[Mx]:
 @pytest.mark.needs("smtp-sink")
 @pytest.mark.parametrize("sender", [f"ann-return-@{DOMAIN}-@[]", f"ann@{DOMAIN}"])
 def test_one_big_message_does_not_starve_others(make_suite: Make, sender: str) -> None:
-    """With 10,000 recipients queued, one by one or in groups, a single new message still goes out within a second."""
+    """With 10,000 recipients queued, one by one or in groups, a new message goes out before all but a few."""
     with SmtpSink() as sink:
         out = Outbound(make_suite(), {"": sink.port})
         envelope = f"F{sender}\0" + "".join(f"Tu{n}@d{n % 100}.test\0" for n in range(BIG)) + "\0"
         assert out.suite.queue(b"Subject: big\n\nx\n", envelope.encode()) == 0
         out.suite.wait_for_log(r"^delivery \d+: success")
         name = out.send("bob@x.test")
-        began_s = time.monotonic()
         out.wait_for_end(name)
-        assert time.monotonic() - began_s < 1
+        ahead = out.suite.log().partition(f"new msg {name}\n")[2].partition(f": msg {name} to remote ")[0]
+        assert ahead.count("starting delivery") < AHEAD_MAX
         big = os.listdir(out.suite.home / "queue/state")
         assert big, "the big one is still there"
         out.suite.wait_until_idle(60)
@@ -49,12 +49,11 @@ def test_hosts_that_are_silent_hold_up_nobody(make_suite: Make, mx: Mx) -> None:
     there = mx()
     held, port = full_listener()
     try:
-        out = Outbound(make_suite(), {"silent.test": port, "": there.port}, timeoutconnect="2")
+        out = Outbound(make_suite(), {"silent.test": port, "": there.port}, timeoutconnect="3")
         for n in range(40):
             out.send(f"u{n}@silent.test")
-        began_s = time.monotonic()
         out.wait_for_end(out.send("bob@x.test"))
-        assert time.monotonic() - began_s < 1
+        assert "deferral" not in out.suite.log(), "not one of them has been waited for"
         state = out.suite.home / "queue/state"
         out.suite.wait_for(lambda: len(os.listdir(state)) == 40, "all of them deferred")
         attempts = re.findall(r"^starting delivery \d+: msg \w+ to remote u\d+@silent", out.suite.log(), re.M)

@@ -5,17 +5,22 @@ can write: nothing outside changes, nobody is held up, and the log says what is 
 """
 
 import os
+import select
 import socket
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from qm.disk import layout
+from qm.disk.layout import Kind
 from tests.harness.dialogue import Dialogue
 from tests.harness.machine import machine_in
-from tests.harness.suite import DOMAIN, Suite
+from tests.harness.suite import BIN, DOMAIN, Suite
+from tests.harness.waiting import LIMIT_S
 
 pytestmark = pytest.mark.needs_root
 
@@ -256,6 +261,79 @@ def test_in_the_place_of_the_log(ground: Ground, kind: str) -> None:
         suite.wait_for(lambda: suite.send(ANN, MESSAGE) and current.exists() and "lines lost" in current.read_text())
 
 
+QUEUES_OWN: Final = [place.path for place in layout.PLACES if os.path.dirname(place.path) == "queue"]
+
+
+def _start_once(suite: Suite) -> tuple[bool, str]:
+    """Run qm-start until it serves or ends by itself; whether it served, and what it said."""
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    env = {**suite.env, "QMREADY": str(writer)}
+    command = ["/usr/bin/python3", "-bb", "-IS", str(BIN / "qm-start"), "./Maildir/"]
+    with subprocess.Popen(command, env=env, cwd="/", pass_fds=[writer], stderr=subprocess.PIPE) as process:
+        os.close(writer)
+        served = bool(select.select([reader], [], [], LIMIT_S)[0] and os.read(reader, 1))
+        os.close(reader)
+        if served:
+            assert suite.queue(b"Subject: x\n\nx\n", f"F\0Tbea@{DOMAIN}\0\0".encode()) in (0, 71, 81)
+            process.terminate()
+        _, said = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == (0 if served else 111), said
+    return served, said.decode()
+
+
+@pytest.mark.parametrize("path", QUEUES_OWN)
+def test_in_the_place_of_what_the_queue_stands_on(ground: Ground, path: str) -> None:
+    """Locks, door, trigger and directories: the programs serve or end and say what is in the way; root's tools end."""
+    suite = ground.suite
+    _start_once(suite)  # now there is a queue
+    for kind in KINDS:
+        ground.plant(kind, suite.home / path)
+        served, said = _start_once(suite)
+        assert served or path in said, (kind, said)
+        for program in ("qm-qread", "qm-qstat", "qm-rc"):
+            assert suite.run(program, *["status"] * (program == "qm-rc")).returncode in (0, 3, 111), kind
+        ground.check()
+        ground.clear(suite.home / path)
+    served, said = _start_once(suite)
+    assert served, said
+
+
+@pytest.mark.parametrize("folder", ["queue/tmp", "queue/bad", "sts"])
+def test_litter(ground: Ground, folder: str) -> None:
+    """What lies where nobody looks for it by name: old files of queue/tmp go, the rest stays; mail moves."""
+    suite = ground.suite
+    suite.start().stop()
+    places = [suite.home / folder / f"{kind.replace(' ', '-')}.example" for kind in KINDS]
+    for kind, place in zip(KINDS, places, strict=True):
+        ground.plant(kind, place)
+        if kind not in FILES:  # its times are not the planter's to change
+            os.utime(place, (1, 1), follow_symlinks=False)
+    suite.start()
+    ground.check_that_mail_moves()
+    for program in ("qm-qread", "qm-qstat"):
+        assert suite.run(program).returncode == 0
+    assert suite.run("qm", "check-install").returncode in (0, 1)
+    kept = {place.name for place in places if os.path.lexists(place)}
+    if folder == "queue/tmp":
+        assert kept == {"hard-link.example", "directory.example"}
+    else:
+        assert len(kept) == len(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_the_place_of_a_database_of_aliases(ground: Ground, kind: str) -> None:
+    """fastforward, as the alias user, reads none and waits for none: the mail waits, or what is no database is said."""
+    suite = ground.suite
+    suite.dot_qmail("alias", "|fastforward aliases.cdb\n", "-list")
+    suite.start()
+    ground.plant(kind, suite.home / "alias/aliases.cdb")
+    suite.send(f"list@{DOMAIN}", MESSAGE)
+    suite.wait_for_log(r"delivery \d+: deferral: .*aliases\.cdb")
+    ground.check_that_mail_moves()
+    assert "no business" not in suite.log()
+
+
 @pytest.mark.needs("unshare", "nsenter", "setpriv", "useradd")
 @pytest.mark.parametrize("kind", ["link", "FIFO", "device", "directory", "dangling link"])
 def test_in_the_alias_users_home(open_folder: Path, kind: str) -> None:
@@ -271,3 +349,26 @@ def test_in_the_alias_users_home(open_folder: Path, kind: str) -> None:
         if done.returncode:
             assert f"{machine.home}/alias/.qmail-root" in done.stdout
         assert machine.qm("check-install").returncode == 1 or not done.returncode
+
+
+# Every place of the table that is below a directory of another than root, and which test here plants there.
+COVERED: Final[dict[str, Callable[..., None]]] = {
+    "alias/.qmail*": test_in_the_place_of_a_dot_qmail_file,
+    "alias/*.cdb": test_in_the_place_of_a_database_of_aliases,
+    "log/*": test_in_the_place_of_the_log,
+    "queue/new/*": test_in_the_queue,
+    "queue/cur/*": test_in_the_queue,
+    "queue/state/*": test_in_the_place_of_a_state_file,
+    "queue/tmp/*": test_litter,
+    "queue/bad/*": test_litter,
+    "sts/*": test_litter,
+    **dict.fromkeys(QUEUES_OWN, test_in_the_place_of_what_the_queue_stands_on),
+}
+
+
+def test_no_place_is_forgotten() -> None:
+    """Where the table of the home lets another than root write, a test above plants each kind of thing."""
+    loose = [place.path for place in layout.PLACES if place.kind is Kind.FOLDER and place.owners[0] != "root"]
+    below = {place.path for place in layout.PLACES if os.path.dirname(place.path) in loose}
+    assert below == COVERED.keys()
+    assert {name for name in loose if not any(os.path.dirname(path) == name for path in below)} == set()

@@ -20,14 +20,6 @@ def _rows(section: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def _program(process: Process) -> str:
-    """The process's name in the table, for the first of its kind."""
-    name = process.title.split()[0]
-    if name == "tcpserver":
-        return f"tcpserver for {'SMTP' if 'qm-smtpd' in process.title else 'POP3'}"
-    return name
-
-
 def _said() -> dict[tuple[str, int], str]:
     """As whom a program's process (0), its workers (1) and their children (2) run."""
     found: dict[tuple[str, int], str] = {}
@@ -39,14 +31,19 @@ def _said() -> dict[tuple[str, int], str]:
     return found
 
 
-def _generation(process: Process, by_pid: dict[int, Process]) -> int:
+def _kind(process: Process, by_pid: dict[int, Process]) -> tuple[str, int]:
+    """The name of the service in the table that it is, or descends from, and how far."""
     parent = by_pid.get(process.parent)
-    return 0 if parent is None or parent.title != process.title else 1 + _generation(parent, by_pid)
+    if parent is None or parent.name in ("qm-supervise", "qm-start"):
+        return process.name, 0
+    name, generation = _kind(parent, by_pid)
+    return name, generation + 1
 
 
 @pytest.fixture
 def busy(suite: Suite) -> Iterator[Suite]:
     """A suite whose every kind of worker is there."""
+    suite.control("smtpauth", "relay.example ann secret\n", 0o600)  # after the start: without its keeper
     suite.send("ann@test.example", MESSAGE)
     suite.queue(MESSAGE, b"Fann@test.example\0Tnobody@test.example\0Tann@[127.0.0.1]\0\0")
     suite.wait_for_mail(2)
@@ -69,7 +66,7 @@ def test_who_runs_as_whom(busy: Suite) -> None:
     said = _said()
     seen = set()
     for process in scene.processes:
-        kind = _program(process), _generation(process, by_pid)
+        kind = _kind(process, by_pid)
         seen.add(kind)
         assert process.uids <= users[said[kind]], (kind, process)
     by_hand = {("checkpassword", 0), ("qm-pop3d", 0), ("qm-queue", 0)}  # they are gone

@@ -1,7 +1,9 @@
 """sendmail, mailq and newaliases as real programs, and the small wrappers of qmail.md 16.3."""
 
+import os
 import re
 import resource
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.injection import Injection
+from tests.harness.peers import ScriptedMx
 from tests.harness.queueservice import PYTHON, QueueService
 from tests.harness.suite import BIN, Suite
 
@@ -71,9 +74,9 @@ def test_sender(there: Injection, argv: list[str], env: dict[str, str], sender: 
 @pytest.mark.parametrize(
     "options",
     [
-        "-v -i -m -x -n -bm -oi -oem -odq -o i -em -e m -pESMTP:x -p x -B8BITMIME -B 7BIT",
+        "-i -m -x -n -bm -oi -oem -odq -o i -em -e m -pESMTP:x -p x -B8BITMIME -B 7BIT",
         "-E -Eabc -J -Jabc -h 3 -L tag -O DeliveryMode=b -X log -Am -G -U",
-        "-vim -toi",
+        "-im -toi",
         "-im --",
     ],
 )
@@ -256,3 +259,90 @@ def test_it_is_fast(there: Injection) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(costs) < BUDGET_S
+
+
+@pytest.fixture
+def watched(make_suite: Callable[..., Suite], open_folder: Path, tmp_path: Path) -> Iterator[tuple[Suite, ScriptedMx]]:
+    """A suite whose mail for others goes to a host that refuses one recipient in two, and says an escape."""
+    with ScriptedMx(tmp_path, {"RCPT": ["250 2.1.5 fine", "550 5.1.1 no\x1b[31msuch user"]}) as mx:
+        suite = make_suite(open_folder)
+        suite.control("smtproutes", f":127.0.0.1:{mx.port}\n")
+        yield suite.start(), mx
+
+
+def _verbose(suite: Suite, *recipients: str, uid: int | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*PYTHON, str(BIN / "sendmail"), "-v", "-fann@test.example", *recipients],
+        input=b"Subject: x\n\nbody\n", env=suite.env, cwd="/", capture_output=True, timeout=60, check=False,
+        **({} if uid is None else {"user": uid, "group": uid, "extra_groups": []}),
+    )  # fmt: skip
+
+
+def test_the_dialogue(watched: tuple[Suite, ScriptedMx]) -> None:
+    """-v shows what both sides of the SMTP session say, and what became of each recipient, then ends."""
+    suite, _ = watched
+    done = _verbose(suite, "far1@far.example", "far2@far.example", "ann@test.example")
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().splitlines()
+    for line in [
+        "220 mx.test ESMTP", ">>> MAIL FROM:<ann@test.example> SIZE=", ">>> RCPT TO:<far1@far.example>",
+        "250 2.1.5 fine", "550 5.1.1 no?[31msuch user", ">>> DATA", "354 go ahead",
+        "far1@far.example... success: ", "far2@far.example... failure: ", "ann@test.example... success: ",
+    ]:  # fmt: skip
+        assert any(found.startswith(line) for found in lines), (line, lines)
+    assert "body" not in done.stdout.decode()
+
+
+@pytest.mark.needs_root
+def test_the_dialogue_is_the_senders(watched: tuple[Suite, ScriptedMx]) -> None:
+    """A user sees his message's; whoever has the name of another's place hears nothing, nor can tell him anything."""
+    suite, _ = watched
+    done = _verbose(suite, "far1@far.example", uid=STRANGER)
+    assert b"354 go ahead\n" in done.stdout
+    script = (
+        "import os, socket, sys; pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(b'\\0qm-follow-%d' % os.getppid())\n"
+        "    os.setuid(65532); s.listen(5); s.settimeout(3); print(flush=True)\n"
+        "    try:\n"
+        "        c, _ = s.accept(); print('heard', c.recv(100))\n"
+        "    except OSError: pass\n"
+        "    os._exit(0)\n"
+        f"os.execv('/usr/bin/python3', ['python3', '-IS', {str(BIN / 'sendmail')!r}, '-v', 'far1@far.example'])\n"
+    )
+    squatted = subprocess.run(
+        ["/usr/bin/python3", "-c", script], input=b"Subject: x\n\nx\n", env=suite.env, cwd="/", capture_output=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    suite.wait_for(lambda: suite.log().count("to remote far1@") == 2, "its delivery")
+    assert b"heard b'" not in squatted.stdout.replace(b"heard b''", b"")
+
+
+def test_a_follower_who_does_not_listen(watched: tuple[Suite, ScriptedMx]) -> None:
+    """One that stands still holds up no delivery."""
+    suite, _ = watched
+    process = subprocess.Popen(
+        [*PYTHON, str(BIN / "sendmail"), "-v", "-fann@test.example", "far1@far.example"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=suite.env, cwd="/",
+    )  # fmt: skip
+    pid = suite.pid_of("qm-send")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert process.stdin is not None
+        process.stdin.write(b"Subject: x\n\nx\n")
+        process.stdin.close()
+        suite.wait_for(lambda: list(suite.home.glob("queue/new/*")), "the message")
+        os.kill(process.pid, signal.SIGSTOP)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    suite.wait_for_log(r"delivery \d+: success")
+    suite.wait_until_idle()
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(60) == 0
+
+
+def test_the_message_counts(there: Injection) -> None:
+    """Where nothing can be shown, a -v says so, and the message is queued, once, with exit 0."""
+    done = there.run("sendmail", "-v", "x@x.example", input=MESSAGE)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert there.only().recipients == [b"x@x.example"]

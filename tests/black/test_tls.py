@@ -6,6 +6,7 @@ import shutil
 import signal
 import smtplib
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_a_message_in_and_out(suite: Suite) -> None:
     lines = client.retr(1)[1]
     assert client.quit().startswith(b"+OK")
     assert b"\r\n".join(lines[lines.index(b"") :]) == body.partition(b"\r\n")[2].removesuffix(b"\r\n")
+
+
+def test_cold(make_suite: Callable[[Path], Suite], open_folder: Path) -> None:
+    """A qm-tls that execs the next program hands it the same plain stream."""
+    suite = make_suite(open_folder)
+    suite.env["QMCOLD"] = "1"
+    suite.start()
+    with smtplib.SMTP_SSL(HOST, suite.port("submits"), timeout=LIMIT_S, context=trusting()) as smtp:
+        smtp.login("ann", "secret")
+        smtp.sendmail(ANN, [ANN], MESSAGE)
+    suite.wait_for_mail()
+    client = _pop3s(suite)
+    assert b"x" * 70 in client.retr(1)[1]
+    assert client.quit().startswith(b"+OK")
 
 
 def test_a_name_has_its_certificate(suite: Suite) -> None:

@@ -80,6 +80,16 @@ def test_a_hello_byte_by_byte(suite: Suite) -> None:
         assert tls.version() == "TLSv1.3"
 
 
+@pytest.mark.parametrize("count", [1500, 6000])
+def test_a_huge_hello(suite: Suite, count: int) -> None:
+    """A ClientHello of 14 or 54 KiB, over several records and many segments, is one ClientHello."""
+    context = trusting()
+    context.set_alpn_protocols([f"{number:08}" for number in range(count)] + ["pop3"])
+    with context.wrap_socket(_connect(suite), server_hostname=DOMAIN) as tls:
+        assert tls.selected_alpn_protocol() == "pop3"
+        assert tls.recv(1000).startswith(b"+OK")
+
+
 def test_stalled_handshakes_hold_their_own_workers_only(suite: Suite) -> None:
     """With one session left under the limit others are served; at the end of its time the stalled one is sent away."""
     suite.control("concurrencytls", "3\n")

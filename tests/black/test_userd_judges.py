@@ -30,7 +30,7 @@ exec("yes") if $name eq "chatter";
 if ($name eq "daemon") { if (fork()) { exit 0 } exec("sleep", "1000") }
 exit 0 if $name eq "silent";
 ($ENV{USER}, $ENV{HOME}, $ENV{SHELL}) = ("virtual", "/home/virtual", "/bin/false");
-$ENV{USER} = "ann" if $name eq "";
+$ENV{USER} = "ann" if $password eq "a.signed.token" and $name ne "bob";
 if ($> == 0 and $name ne "root") { $( = $) = "%d %d"; POSIX::setuid(%d) }
 exec @ARGV;
 exit 111;
@@ -168,6 +168,8 @@ def test_tokens(home: BareHome) -> None:
     with running(home, "qm-userd"), UserClient(str(home.folder / "users/socket")) as ask:
         assert b"OAUTHBEARER" in ask.mechanisms()
         assert login(home, b"", b"a.signed.token", Method.OAUTHBEARER) == Login(b"ann", uid, uid, b"/h", b"/s", b"ann")
+        assert isinstance(login(home, b"Ann", b"a.signed.token", Method.OAUTHBEARER), Login)
+        assert login(home, b"zed", b"a.signed.token", Method.OAUTHBEARER) == WRONG, "who names himself has his own"
         assert login(home, b"", b"another", Method.OAUTHBEARER) == WRONG
         assert login(home, b"bob", b"a.signed.token", Method.OAUTHBEARER) == WRONG, "virtual is nobody here"
         assert login(home, b"bob", b"geheim") == WRONG

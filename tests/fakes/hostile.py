@@ -91,6 +91,7 @@ READ, WRITE = os.O_RDONLY, os.O_WRONLY
 files("read /etc/shadow", ["/etc/shadow"], READ)
 files("read the stored passwords", ["users/passwd", "users/passwd.cdb"], READ)
 files("read the server's key", ["control/servercert.pem"], READ)
+files("read our passwords at relays", ["control/smtpauth"], READ)
 files("read ann's mail", ["home/ann/Maildir/new", "home/ann/Maildir/cur"], READ)
 files("read fay's mail", ["home/fay/Maildir/new", "home/fay/Maildir/cur"], READ)
 files("read fay's .qmail", ["home/fay/.qmail"], READ)

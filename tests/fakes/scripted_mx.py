@@ -4,11 +4,13 @@ Usage: scripted_mx.py address[/port] script log.  The script is JSON: ``{"MAIL":
 key is "greeting", a command's first word, or "." for the end of a message; its actions are used in turn, over all
 sessions, the last one again and again.  An action is a reply without its CRLF, or !close, !reset, !hang (deaf and dumb
 until the client leaves), !endless, !raw:bytes, !tls:file (a TLS handshake with the key and chain of that file), or a
-list of such.  Behind TLS, "EHLO+TLS" goes before "EHLO" where the script has it, and so on.
+list of such; and !scram, a first message of SCRAM that has the nonce of the line before.  Behind TLS, "EHLO+TLS" goes
+before "EHLO" where the script has it, and so on.
 
 The log has a JSON line for each session, command and message, written before it is answered.
 """
 
+import base64
 import json
 import socket
 import ssl
@@ -59,6 +61,7 @@ class Session:
         self._log = log
         self._stream = connection.makefile("rb")
         self._tls = False
+        self._heard = ""
 
     def run(self) -> None:
         try:
@@ -80,7 +83,7 @@ class Session:
         self._log.write(json.dumps({"session": self._number, **what}).encode() + b"\n")
 
     def _command(self, line: bytes) -> None:
-        text = line.decode("latin-1")
+        text = self._heard = line.decode("latin-1")
         self._write_down(line=text)
         verb = text.split(None, 1)[0].upper() if text.strip() else "*"
         if verb == "BDAT":
@@ -129,6 +132,9 @@ class Session:
         if action == "!reset":
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raise Closed
+        if action == "!scram":
+            nonce = base64.b64decode(self._heard.split()[-1]).rpartition(b"r=")[2]
+            action = "334 " + base64.b64encode(b"r=%bmore,s=c2FsdHNhbHQ=,i=4096" % nonce).decode()
         if action.startswith("!tls:"):
             self._shake_hands(action[5:])
             return action

@@ -58,6 +58,7 @@ class Busy:
         self.suite.add_user("joe", "secret")
         self.suite.add_user("fay", "secret")
         self.suite.control("smtproutes", f":127.0.0.1:{self._mx.port}\n")
+        self.suite.control("smtpauth", f"127.0.0.1:{self._mx.port}:plain ann secret\n", 0o600)
         hold = self.suite.home / "home/joe/hold"
         os.mkfifo(hold)
         os.chown(hold, hold.parent.stat().st_uid, -1)
@@ -115,7 +116,8 @@ class Busy:
         assert self._client("smtp").line()[:3] == b"220"
         assert self._client("pop3").line()[:3] == b"+OK"
         in_pop3_session(self._client("pop3"))
-        self._stack.enter_context(self.suite.under_tls("pop3s"))
+        tls = self._stack.enter_context(self.suite.under_tls("pop3s"))
+        assert tls.recv(100)[:3] == b"+OK"
         self._pause("qm-userd")
         client = self._client("pop3")
         assert client.line()[:3] == b"+OK"

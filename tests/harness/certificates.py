@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import ipaddress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,13 @@ _CA_USAGE: Final = x509.KeyUsage(
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 class Authority:
@@ -46,13 +54,13 @@ class Authority:
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         return builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
 
-    def issue(self, *names: str, life: datetime.timedelta = 30 * DAY, chain: bool = True) -> Path:
-        """A key, its certificate for *names*, and the root, in one file that everybody may read."""
+    def issue(self, *names: str, life: datetime.timedelta = 30 * DAY, chain: bool = True, client: bool = False) -> Path:
+        """A key, its certificate for *names*, and the root, in one file that everybody may read; for a *client*?"""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(_name(names[0]), key.public_key(), life)
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH])
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([*map(_general, names)]), critical=False)
         certificate = builder.add_extension(usage, critical=False).sign(self._key, hashes.SHA256())
         secret = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -28,6 +28,7 @@ for folder in /etc /usr/sbin /usr/lib /usr/local/share; do
     mkdir -p "$1$folder/upper" "$1$folder/work"
     mount -t overlay -o "lowerdir=$folder,upperdir=$1$folder/upper,workdir=$1$folder/work" layer "$folder"
 done
+mount -t tmpfs run /run
 rm -f /usr/sbin/sendmail /usr/lib/sendmail
 echo made
 exec cat

@@ -101,7 +101,7 @@ def free_port(address: str = "127.0.0.1") -> int:
         return port
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -118,7 +118,7 @@ class SmtpSink:
             self.port = free_port()
             argv = ["/usr/sbin/smtp-sink", *user, *options, f"127.0.0.1:{self.port}", "100"]
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            wait_for(lambda: self.process.poll() is not None or _accepts(self.port), "smtp-sink")
+            wait_for(lambda: self.process.poll() is not None or accepts(self.port), "smtp-sink")
             if self.process.poll() is None:
                 return
 

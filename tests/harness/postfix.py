@@ -1,4 +1,4 @@
-"""A Postfix of the test's own: an instance with its configuration, queue and data in one directory, on no port."""
+"""A Postfix of the test's own: an instance with its configuration, queue and data in one directory."""
 
 import os
 import shutil
@@ -22,8 +22,8 @@ default_privs = nobody
 
 
 class Postfix:
-    def __init__(self, home: Path, more: str) -> None:
-        """*more* are lines for main.cf."""
+    def __init__(self, home: Path, more: str, services: str = "", listen: int = 0) -> None:
+        """*more* are lines for main.cf, *services* for master.cf; *listen* is a port for its smtpd, or no port."""
         self.home = home
         self.config = home / "config"
         self.queue = home / "queue"
@@ -32,7 +32,7 @@ class Postfix:
             folder.chmod(0o755)
         shutil.chown(home / "data", "postfix", "postfix")
         (self.config / "main.cf").write_text(_MAIN_CF.format(home=home) + more)
-        (self.config / "master.cf").write_text(_master_cf())
+        (self.config / "master.cf").write_text(_master_cf(listen) + services)
         for name in ("dynamicmaps.cf", "postfix-files"):
             if Path("/etc/postfix", name).exists():
                 shutil.copy(Path("/etc/postfix", name), self.config)
@@ -53,6 +53,9 @@ class Postfix:
         """By its sendmail, with these words of its command line."""
         self.run("sendmail", "-C", str(self.config), *words, input=message)
 
+    def log(self) -> str:
+        return (self.home / "maillog").read_text()
+
     def deferred(self) -> list[Path]:
         return sorted(path for path in (self.queue / "deferred").rglob("*") if path.is_file())
 
@@ -63,8 +66,8 @@ class Postfix:
             self.pid = 0
 
 
-def _master_cf() -> str:
-    """Debian's, without chroot and without listeners; with the logger of maillog_file."""
+def _master_cf(listen: int) -> str:
+    """Debian's, without chroot and without listeners but ours; with the logger of maillog_file."""
     lines = []
     for line in Path("/etc/postfix/master.cf").read_text().splitlines():
         fields = line.split()
@@ -74,6 +77,8 @@ def _master_cf() -> str:
             fields[4] = "n"
             line = " ".join(fields)
         lines.append(line)
+    if listen:
+        lines.append(f"127.0.0.1:{listen} inet n - n - - smtpd")
     if not any(line.startswith("postlog") for line in lines):
         lines.append("postlog unix-dgram n - n - 1 postlogd")
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
 """The processes of a running suite, as the kernel shows them: who each is, what it may, what it holds.
 
-A process has a row name: its program, or what it is to the process of the same title that has forked it.
+A process has a row name: its program, or what it is to that.
 """
 
 import os
@@ -14,12 +14,14 @@ from tests.harness.dialogue import open_files
 from tests.harness.suite import Suite
 
 _WORKERS: Final = {
-    "qm-queued": "qm-queued's worker",
-    "qm-userd": "qm-userd's worker",
-    "qm-send": "qm-send's worker",
-    "qm-tlsd": "qm-tlsd's worker",
-    "qm-lspawn": "qm-local",
-    "qm-rspawn": "qm-remote",
+    "qm-queued: takes messages in": "qm-queued's worker",
+    "qm-userd: checks passwords": "qm-userd's worker",
+    "qm-send: writes reports": "qm-send's worker",
+    "qm-tlsd: speaks TLS": "qm-tlsd's worker",
+    "qm-local: delivers": "qm-local",
+    "qm-remote: sends": "qm-remote",
+    "qm-rspawn: keeps logins": "qm-rspawn's keeper",
+    "qm-popup: talks to clients": "qm-popup's speaker",
 }
 _ID: Final = re.compile(r"/[0-9a-z]{18}[a-z]?(?=$|/)")
 
@@ -68,8 +70,8 @@ class Scene:
         lines = [line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
         status = {name: text.split() for name, text in lines}
         parent, who = int(status["PPid"][0]), self._names.get(int(status["Uid"][0]), "the user")
-        name = _name(title_of(pid), title_of(parent), title_of(parent_of(parent)), who)
-        return Process(pid, parent, title_of(pid), name, who, status, self._kinds(pid))
+        title = title_of(pid)
+        return Process(pid, parent, title, _name(title), who, status, self._kinds(pid))
 
     def _kinds(self, pid: int) -> list[str]:
         files = open_files(pid)
@@ -87,7 +89,7 @@ class Scene:
         if target.startswith("socket:"):
             return self._socket(target[8:-1])
         if target.startswith(("/memfd:", "pipe:")):
-            return "a message" if "memfd" in target else "a pipe"
+            return "a login" if "memfd:login" in target else "a message" if "memfd" in target else "a pipe"
         path = _ID.sub("/ID", target.removeprefix(f"{self._home}/").removesuffix(" (deleted)"))
         return {self._home: "the home", "stdout": "the starter's output"}.get(path, path)
 
@@ -103,21 +105,18 @@ class Scene:
         return [process for process in self.processes if process.name == name]
 
 
-def _name(title: str, above: str, higher: str, who: str) -> str:
-    """The row of a process, from what it, its parent and its parent's parent call themselves."""
+def _name(title: str) -> str:
+    """The row of a process, from what it calls itself."""
+    if title in _WORKERS:
+        return _WORKERS[title]
     program = title.split()[0] if title else ""
-    is_worker = title == above
     if program == "tcpserver":
-        kind = "SMTP" if "qm-smtpd" in title else "POP3"
-        if not is_worker:
-            return f"tcpserver for {kind}"
-        by_user = {"root": "checkpassword" if above == higher else "qm-popup", "qmailp": "qm-popup's speaker"}
-        return "qm-smtpd" if kind == "SMTP" else by_user.get(who, "qm-pop3d")
-    if program in _WORKERS and is_worker:
-        return _WORKERS[program]
+        return f"tcpserver for {'SMTP' if 'qm-smtpd' in title else 'POP3'}"
+    if program == "tcpserver:":
+        return title.split()[1]
     if "/bin/qm-queue" in title:
         return "qm-queue"  # it does not change what ps shows
-    return program if program.startswith("qm-") else "a program of a .qmail file"
+    return program if program.startswith(("qm-", "checkpassword")) else "a program of a .qmail file"
 
 
 def _is_writer(pid: int, number: int) -> bool:
@@ -132,13 +131,6 @@ def title_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-
-
-def parent_of(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
 
 
 def _tcp_sockets() -> dict[str, int]:

@@ -2,6 +2,8 @@
 
     scripted_userd.py USER:PASSWORD:UID:GID:HOME ...      password "later": cannot tell now
 
+The refusal of a user "slow" must wait for a second.
+
 Writes one line to stdout when it serves, and one for each question, without the secret.
 """
 
@@ -14,7 +16,7 @@ import sys
 def _answer(fields: list[bytes], table: dict[bytes, list[bytes]]) -> tuple[bytes, ...]:
     kind, method, name, secret, challenge, _ = fields
     if kind != b"login" or name not in table:
-        return b"bad", b"wrong name or password", b"0", b"0"
+        return b"bad", b"wrong name or password", b"1" if name == b"slow" else b"0", b"0"
     password, uid, gid, home = table[name]
     if password == b"later":
         return b"later", b"scripted"

@@ -76,7 +76,7 @@ class Suite:
             self._inside(lambda: passwd.put(name.encode(), password.encode(), apop=True))
         return self.maildir(name)
 
-    def control(self, name: str, text: str | None) -> None:
+    def control(self, name: str, text: str | None, mode: int = 0o644) -> None:
         """Write a control file as an administrator would, or remove it."""
         path = self.home / "control" / name
         if text is None:
@@ -84,6 +84,7 @@ class Suite:
         else:
             new = path.with_suffix(".new")
             new.write_text(text)
+            new.chmod(mode)
             new.rename(path)
 
     def service(self, name: str, command: str | None) -> None:

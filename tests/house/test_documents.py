@@ -51,10 +51,28 @@ def test_the_changelog_has_its_sections() -> None:
     assert headings
 
 
+VECTORS = (
+    "split", "VERP", "percenthack", ".qmail search", "bounce paragraph", "retry", "log sanitising",
+    "cdb hash of the empty key", "rspawn merge", "smtproutes",
+)  # fmt: skip
+
+
+def _entries() -> list[str]:
+    """What QUIRKS.md says, entry by entry: the lists' items, and the rows of the table of vectors."""
+    text = (DOCS / "QUIRKS.md").read_text()
+    items = re.findall(r"^- .*(?:\n  .*)*", text, re.MULTILINE)
+    rows = re.findall(r"^\| (?!vector)[^-].*", text, re.MULTILINE)
+    assert set(VECTORS) <= {row.split("|")[1].strip() for row in rows}
+    return [*items, *rows]
+
+
 def test_quirks_have_tests() -> None:
-    """A test that QUIRKS.md names is there."""
+    """Each quirk, and each vector of qmail.md's section 29, names its test, and that is there."""
     named = re.findall(r"`((?:unit|black|crash|house)/[\w/]+\.py)(?:::(\w+))?`", (DOCS / "QUIRKS.md").read_text())
     assert len(named) > 50
+    for entry in _entries():
+        # a number in brackets is a file of a corpus, whose test the entry before names
+        assert re.search(r"`(?:unit|black|crash|house)/|\(\d{3}(, \d{3})*\)", entry), f"no test is named by: {entry}"
     for path, test in named:
         text = (ROOT / "tests" / path).read_text()
         assert not test or f"\ndef {test}(" in text, (path, test)

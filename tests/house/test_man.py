@@ -18,7 +18,10 @@ from qm.supervise.rc import _COMMANDS as RC_COMMANDS
 from qm.tcpserver.options import _FLAGS, _NUMBERS, _TEXTS
 from tests.harness.suite import ROOT
 
-QM_OPTIONS: Final = [word for module in SUBCOMMANDS for option in module.command.params for word in option.opts]
+QM_COMMANDS: Final = [
+    command for module in SUBCOMMANDS for command in getattr(module.command, "commands", {"": module.command}).values()
+]
+QM_OPTIONS: Final = [word for command in QM_COMMANDS for option in command.params for word in option.opts]
 FOLDER: Final = ROOT / "docs" / "man"
 PAGES: Final = sorted(FOLDER.glob("*.[1-8]"))
 PROGRAM_PAGES: Final = [path for path in PAGES if path.suffix in (".1", ".8")]
@@ -35,7 +38,7 @@ OPTIONS: Final[dict[str, set[str]]] = {
     "tcpserver": {letter.decode() for letter in (*_FLAGS, *_TEXTS, *_NUMBERS)},
     "qm": {option for option in QM_OPTIONS if option.startswith("--")},
     "qm-inject": set("aAfhHnN"),
-    **{name: set("tfFbmpsiqNRV") for name in ("sendmail", "mailq")},
+    **{name: set("tfFbmpsiqvNRV") for name in ("sendmail", "mailq")},
     "qm-passwd": {f"--{word}" for word in re.findall(r"--([a-z]+)", PASSWD_USAGE)},
 }
 _FIELD: Final = re.compile(r"^([A-Z][a-z]+): +(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)

@@ -38,6 +38,7 @@ def test_every_control_file_is_shown(control: Path, capsys: pytest.CaptureFixtur
     [
         ("databytes", "many\n", 0o644, "databytes: WRONG: control/databytes:1: not a number of bytes"),
         ("virtualdomains", "a:b\nnonsense\n", 0o644, "virtualdomains: WRONG: control/virtualdomains:2: no colon"),
+        ("smtpauth", "x a b\n", 0o644, "smtpauth: WRONG: control/smtpauth: others can read it; chmod 0600"),
         ("locals", "x\n", 0o666, "locals: WRONG: control/locals: writable by everybody; chmod o-w"),
     ],
 )
@@ -50,6 +51,14 @@ def test_what_is_wrong_is_named(
     code, shown = _show(control.parent, capsys)
     assert code == 111
     assert said in shown.splitlines()
+
+
+def test_passwords_are_not_shown(control: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of passwords is told by how many entries it has."""
+    (control / "smtpauth").write_text("relay.example:587 ann secret\nrelay.test ann secret\n")
+    (control / "smtpauth").chmod(0o600)
+    code, text = _show(control.parent, capsys)
+    assert (code, "secret" in text, text.count("an entry that is not shown")) == (0, False, 2)
 
 
 def test_a_file_of_nobody_is_named(control: Path, capsys: pytest.CaptureFixture[str]) -> None:

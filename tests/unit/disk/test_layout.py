@@ -130,6 +130,13 @@ def test_an_administrators_link_is_what_it_leads_to(home: Path) -> None:
     assert _texts(home) == []
 
 
+@pytest.mark.parametrize("target", ["link", "nothing"])
+def test_a_link_that_leads_nowhere_is_named(home: Path, target: str) -> None:
+    """A link to itself, or to what is not there, is a link; the comparison goes on."""
+    (home / "control/link").symlink_to(target)
+    assert _texts(home) == ["control/link: a link, not a file; "]
+
+
 @pytest.mark.needs_root
 def test_a_wrong_owner_is_named(home: Path) -> None:
     """Owner and group of a directory count, of a file the owner."""

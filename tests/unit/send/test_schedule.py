@@ -145,6 +145,15 @@ def test_who_never_served_us_and_is_not_there_is_dead_at_once() -> None:
     assert not turns.is_dead(b"u", 101.0)
 
 
+def test_who_refuses_us_is_left_alone_at_once() -> None:
+    """A destination that takes no login of ours is dead after the first one, also if it has served us before."""
+    turns: Turns[str] = Turns(20, adapts=True)
+    known = turns.destination(b"k")
+    known.succeeded()
+    known.failed(100.0, shut=True)
+    assert turns.is_dead(b"k", 101.0) and not turns.is_dead(b"k", 101.0 + schedule.DEAD_S)
+
+
 @pytest.mark.parametrize("proven, more", [(False, 1), (True, 5)])
 def test_unproven_destinations_do_not_take_all(proven: bool, more: int) -> None:
     """While half of the deliveries are taken, who has not served us gets one at once, others their window."""

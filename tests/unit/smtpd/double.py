@@ -8,12 +8,12 @@ from qm.smtpd.client import Means
 from qm.smtpd.rules import Rules, peer
 from qm.smtpd.session import Session
 from qm.smtpd.submission import Submission
-from qm.smtpd.tls import Secured
 from qm.unix.channel import Gone
 from qm.unix.queueclient import Accepted, Trace
 from qm.wire.envelope import Envelope
 from qm.wire.qualify import Hosts, host_tokens
-from qm.wire.smtp import Limits
+from qm.wire.secured import Secured
+from qm.wire.smtplimits import Limits
 from qm.wire.userquery import (
     AskLogin,
     AskScram,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from qm.errors import Temporary
 from qm.smtpd.client import Means
 from qm.smtpd.rules import Rules
-from qm.wire.smtp import RESPONSE_MAX, Limits
+from qm.wire.smtplimits import RESPONSE_MAX, Limits
 from tests.unit.smtpd.double import ENV, RULES, Peer, Queue, Store, codes, talk
 
 CLEAR = RULES._replace(authclear=True, authhost=b"mx.example")

@@ -1,10 +1,13 @@
 """What rc status counts."""
 
+import os
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from qm.disk import certfiles, selfsigned
 from qm.supervise import numbers
 
 
@@ -46,3 +49,22 @@ def test_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(count):
             (tmp_path / "queue" / folder / str(number)).touch()
     assert numbers.queue() == "1 new, 2 under way or waiting, 0 bad"
+
+
+def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default's end is told, and of others what ends soon, has ended or is none; what is a FIFO holds nobody up."""
+    monkeypatch.chdir(tmp_path)
+    assert numbers.certificates("mx.test", datetime.now(UTC)) == []
+    (tmp_path / certfiles.BY_NAME).mkdir(parents=True)
+    end = datetime.now(UTC) + timedelta(days=selfsigned.DAYS)
+    selfsigned.make(certfiles.DEFAULT, ["mx.test"])
+    selfsigned.make(f"{certfiles.BY_NAME}/_.a.test.pem", ["*.a.test"])
+    (tmp_path / certfiles.BY_NAME / "b.test.pem").write_text("x")
+    os.mkfifo(f"{certfiles.BY_NAME}/c.test.pem")
+    told = numbers.certificates("mx.test", end - timedelta(days=14, hours=1))
+    none = "warning: control/servercerts/b.test.pem has no certificate"
+    assert told == ["the certificate of mx.test ends in 14 days", none]
+    told = numbers.certificates("mx.test", end - timedelta(days=13, hours=1))
+    assert told[0] == "warning: the certificate of mx.test ends in 13 days (control/servercert.pem)"
+    assert told[1] == "warning: the certificate of *.a.test ends in 13 days (control/servercerts/_.a.test.pem)"
+    assert "certificate of mx.test has EXPIRED" in numbers.certificates("mx.test", end + timedelta(hours=1))[0]

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from qm.errors import Permanent, Temporary
-from qm.unix import postbox
+from qm.unix import entrance, postbox
 from qm.unix.program import home_from_here
+from qm.unix.queueclient import QueueClient
 from qm.wire.envelope import Envelope, Recipient
 
 
@@ -35,3 +36,9 @@ def test_no_queue(tmp_path: Path) -> None:
     """Without a queue it is a temporary failure."""
     with pytest.raises(Temporary, match="out of reach"):
         postbox.post({b"QMHOME": os.fsencode(tmp_path)}, [b"x"], Envelope(b"", ()))
+
+
+def test_an_empty_variable() -> None:
+    """An empty QMAILQUEUE is none: the message goes to the service."""
+    assert isinstance(entrance.queue({b"QMAILQUEUE": b""}), QueueClient)
+    assert not isinstance(entrance.queue({b"QMAILQUEUE": b"true"}), QueueClient)

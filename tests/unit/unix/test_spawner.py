@@ -12,7 +12,7 @@ import pytest
 from qm.errors import Temporary
 from qm.unix import fds, spawner
 from qm.unix.loop import Loop
-from qm.unix.spawner import Limits, Pool
+from qm.unix.spawner import Limits, Pool, Trade
 from qm.unix.worker import Work
 from tests.harness.waiting import wait_for
 
@@ -49,12 +49,17 @@ def _serve_jobs(record: bytes, descriptors: list[int]) -> bytes:
 class Rig:
     """A pool, a loop, and what came of the jobs."""
 
-    def __init__(self, limits: Limits, enter: Callable[[str], Work], rekey: bool) -> None:
+    def __init__(self, limits: Limits, enter: Callable[[str], Work], rekey: Callable[[str], bool]) -> None:
         self.loop = Loop()
         self.exits: list[tuple[int, int]] = []
         self.results: list[bytes | None] = []
         self.pool: Pool[str] = Pool(
-            self.loop, b"test", enter, limits, on_exit=lambda *exit: self.exits.append(exit), rekey=rekey
+            self.loop,
+            Trade(b"test", b"works"),
+            enter,
+            limits,
+            on_exit=lambda *exit: self.exits.append(exit),
+            rekey=rekey,
         )
 
     def give(self, record: bytes, key: str = "", descriptors: tuple[int, ...] = ()) -> int:
@@ -88,7 +93,9 @@ def make_rig() -> Iterator[MakeRig]:
     rigs: list[Rig] = []
     before = signal.getsignal(signal.SIGCHLD)
 
-    def make(enter: Callable[[str], Work] = _enter, *, rekey: bool = False, **limits: float) -> Rig:
+    def make(
+        enter: Callable[[str], Work] = _enter, *, rekey: Callable[[str], bool] = lambda key: False, **limits: float
+    ) -> Rig:
         rig = Rig(Limits()._replace(**limits), enter, rekey)
         rigs.append(rig)
         return rig
@@ -206,12 +213,22 @@ def test_an_idle_worker_makes_way_for_another_key(make_rig: MakeRig) -> None:
 
 def test_where_keys_may_change_nobody_is_forked_at_the_limit(make_rig: MakeRig) -> None:
     """With rekey, the worker that has been idle longest serves the next key; below the limit each key has its own."""
-    rig = make_rig(rekey=True, workers=2, per_key=2)
+    rig = make_rig(rekey=lambda key: True, workers=2, per_key=2)
     first, second = _pid(rig.do(b"x", "a")), _pid(rig.do(b"x", "b"))
     assert first != second
     assert [_pid(rig.do(b"x", key)) for key in ("c", "d", "c", "e", "d")] == [first, second, first, second, first]
     assert not rig.exits
     assert set(rig.pool._per_key) == {"e", "d"}
+
+
+def test_a_worker_of_a_key_that_has_secrets_serves_no_other(make_rig: MakeRig) -> None:
+    """With rekey, a worker whose key forbids it is retired at the limit instead."""
+    rig = make_rig(rekey=lambda key: key != "secret", workers=1, per_key=1)
+    first, second = _pid(rig.do(b"x", "a")), _pid(rig.do(b"x", "secret"))
+    assert first == second
+    assert _pid(rig.do(b"x", "a")) != second
+    rig.until(lambda: rig.exits)
+    assert rig.exits == [(second, 0)]
 
 
 def test_a_worker_is_told_of_its_end(make_rig: MakeRig) -> None:
@@ -477,7 +494,7 @@ def test_workers_leave_when_the_spawner_is_gone() -> None:
     if pid == 0:  # a spawner of its own, since it will be killed
         try:
             loop = Loop()
-            pool: Pool[str] = Pool(loop, b"test", _enter, Limits())
+            pool: Pool[str] = Pool(loop, Trade(b"test", b"works"), _enter, Limits())
             worker = pool.give("", b"x", (), lambda result: (os.write(writer, b"%d" % worker), None)[1])
             loop.run()
         finally:

@@ -36,6 +36,7 @@ DELIVERIES = st.builds(
     ).map(tuple),
     ret=FIELD,
     envid=FIELD,
+    follower=st.sampled_from([b"", b"0.1", b"1000.4194304"]),
 )  # fmt: skip
 TEXT = st.binary(max_size=20).filter(lambda text: 0 not in text)
 OUTCOMES = st.builds(

@@ -47,7 +47,7 @@ def test_large_route() -> None:
 def test_job_and_report() -> None:
     """Both come back as they were."""
     job = Job(
-        Destination(b"x.test", 2525, True),
+        Destination(b"x.test", 2525, True, tls=True),
         pack_route(ROUTE),
         frozenset([b"192.0.2.1", b"::2"]),
         b"delivery\0with\0fields\0",

@@ -303,11 +303,6 @@ def test_oauthbearer_refused() -> None:
     assert steps[2] == Refusal(Fault.WRONG, b"expired", 2)
 
 
-def test_a_token_of_another() -> None:
-    """Who names himself must have his own token."""
-    assert fault(last(b"OAUTHBEARER", BEARER, answer=ANN)) is Fault.WRONG
-
-
 @pytest.mark.parametrize(
     "message",
     [
@@ -462,5 +457,3 @@ def test_digest_is_md5() -> None:
     """The digest in the tests above is CRAM-MD5's own of RFC 2195 section 2."""
     challenge = b"<1896.697170952@postoffice.reston.mci.net>"
     assert hmac.digest(b"tanstaaftanstaaf", challenge, md5).hex() == "b913a602c7eda7a495b4e6e7334d3890"
-
-

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qm.wire import smtp
-from qm.wire.smtp import RESPONSE_MAX, Limits, Server
+from qm.wire.smtp import Server
 from qm.wire.smtpevent import (
     ANSWERED,
     END,
@@ -28,6 +27,7 @@ from qm.wire.smtpevent import (
     StartTls,
     Text,
 )
+from qm.wire.smtplimits import DISCARD_MAX, RESPONSE_MAX, Limits
 from qm.wire.smtpreply import GO, OK, TOO_BIG, TROUBLE, Reply
 from qm.wire.smtpstate import BEFORE_AUTH, BEFORE_TLS, Bar
 
@@ -274,7 +274,7 @@ def test_refused_without_end(chunking: bool) -> None:
         thrown_away += len(block)
         server.receive(block)
     assert event == Rejected(b"", TOO_BIG)
-    assert thrown_away < smtp.DISCARD_MAX + 3 * len(block)
+    assert thrown_away < DISCARD_MAX + 3 * len(block)
     assert server.next_event() is END
     assert codes(server.outgoing())[-1] == 552
 

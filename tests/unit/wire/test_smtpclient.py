@@ -86,7 +86,7 @@ def test_chunks() -> None:
         (b"250-x\r\n250-SIZE 1000\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n",
          Extensions(size=True, size_max=1000, smtputf8=True, chunking=True)),
         (b"250-x\r\n250-SIZE -1\r\n250-SIZE 9999999999999999999999\r\n250-AUTH A B\r\n250 STARTTLS\r\n",
-         Extensions(size=True, starttls=True)),
+         Extensions(size=True, starttls=True, auth=(b"A", b"B"))),
         (b"250-PIPELINING\r\n250 x\r\n", Extensions()),  # the first line is its name
     ],
 )  # fmt: skip

@@ -1,12 +1,14 @@
-"""control/smtproutes: who takes the mail of a host."""
+"""control/smtproutes and control/lmtproutes: who takes the mail of a host."""
+
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm.wire.smtproute import BadRoute, Destination, check, destination
+from qm.wire.smtproute import BadRoute, Destination, Routes, destination, routes
 
-ROUTES = {
+SMTP = {
     b".af.mil": b"",
     b"": b"relay",
     b"x.test": b"[192.0.2.1]:2525",
@@ -14,7 +16,25 @@ ROUTES = {
     b"v6.test": b"[IPv6:2001:DB8::1]:27",
     b"port.test": b":28",
     b"name.test": b"Relay.Example:29",
+    b"smtps.test": b"relay:465",
+    b"tls.test": b"relay:2465:tls",
+    b"tls2.test": b"relay::tls",
+    b"lmtp.test": b"relay",
 }
+LMTP = {
+    b"lmtp.test": b"/run/Dovecot/lmtp",
+    b".lmtp.test": b"LMTP.test:24",
+    b"v6.lmtp.test": b"[::1]:2424",
+    b"not.lmtp.test": b"",
+}
+
+
+class Source:
+    def __init__(self, smtp: Mapping[bytes, bytes], lmtp: Mapping[bytes, bytes]) -> None:
+        self._tables = {"smtproutes": smtp, "lmtproutes": lmtp}
+
+    def table(self, name: str) -> Mapping[bytes, bytes]:
+        return self._tables[name]
 
 
 @pytest.mark.parametrize(
@@ -29,32 +49,61 @@ ROUTES = {
         (b"v6.test", Destination(b"[ipv6:2001:db8::1]", 27, True)),
         (b"port.test", Destination(b"port.test", 28)),
         (b"name.test", Destination(b"relay.example", 29, True)),
+        (b"smtps.test", Destination(b"relay", 465, True, tls=True)),
+        (b"tls.test", Destination(b"relay", 2465, True, tls=True)),
+        (b"tls2.test", Destination(b"relay", 465, True, tls=True)),
+        (b"LMTP.test", Destination(b"/run/Dovecot/lmtp", 0, True, lmtp=True)),
+        (b"a.lmtp.test", Destination(b"lmtp.test", 24, True, lmtp=True)),
+        (b"v6.lmtp.test", Destination(b"[::1]", 2424, True, lmtp=True)),
+        (b"not.lmtp.test", Destination(b"relay", relay=True)),
     ],
 )
 def test_walk(host: bytes, want: Destination) -> None:
-    """The host, its ends that begin with a dot, the empty key; the first hit decides."""
-    check(ROUTES)
-    assert destination(ROUTES, host) == want
+    """The host, its ends that begin with a dot, the empty key; the first hit decides; LMTP is asked first."""
+    assert destination(routes(Source(SMTP, LMTP)), host) == want
 
 
 def test_no_routes() -> None:
     """Without smtproutes a host is its own destination, in lower case."""
-    assert destination({}, b"X.Test") == Destination(b"x.test")
+    assert destination(Routes(), b"X.Test") == Destination(b"x.test")
 
 
 @pytest.mark.parametrize(
-    "value", [b"relay:0", b"relay:65536", b"relay:x", b"[relay", b"[::1]x", b"::1", b"relay:25:26"]
+    "value",
+    [b"relay:0", b"relay:65536", b"relay:x", b"[relay", b"[::1]x", b"::1", b"relay:25:26", b"relay::", b"relay:25:TLS"],
 )
 def test_bad_lines(value: bytes) -> None:
     """A line that means nothing is an error that names it, never a guess."""
     with pytest.raises(BadRoute, match=r"smtproutes: x\.test: "):
-        check({b"x.test": value})
+        routes(Source({b"x.test": value}, {}))
 
 
-@given(st.binary(max_size=12), st.binary(max_size=12))
-def test_any_bytes(host: bytes, value: bytes) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"server",
+        b"server:",
+        b"server:x",
+        b"server:25",
+        b":24",
+        b"[::1]",
+        b"/a b",
+        b"/a\tb",
+        b"/" + b"x" * 107,
+        b"/\xff",
+    ],
+)
+def test_bad_lmtp_lines(value: bytes) -> None:
+    """A line of lmtproutes is a path that a socket can have, or a server with its port: LMTP has no port of its own."""
+    with pytest.raises(BadRoute, match=r"lmtproutes: x\.test: "):
+        routes(Source({}, {b"x.test": value}))
+
+
+@given(st.binary(max_size=12), st.binary(max_size=12), st.booleans())
+def test_any_bytes(host: bytes, value: bytes, lmtp: bool) -> None:
     """Any host and any line give a destination or BadRoute."""
     try:
-        assert 0 < destination({b"": value}, host).port < 65536
+        found = destination(Routes({} if lmtp else {b"": value}, {b"": value} if lmtp else {}), host)
+        assert found.is_path or 0 < found.port < 65536
     except BadRoute:
         pass
