@@ -119,4 +119,7 @@ def test_a_restarted_one_is_found(tmp_path: Path) -> None:
     """A kept connection whose other end has gone is made anew, and no job is lost."""
     with door(tmp_path, _ready(YES), _stream(frame(FACTS))) as path, client(path) as asker:
         assert asker.ready()
+        channel = asker._channel
+        assert channel is not None
+        assert channel.recv(1, socket.MSG_PEEK) == b"", "the other end has gone"
         asker.serve(0, b"", b"smtp", 5)[0].close()
