@@ -321,6 +321,25 @@ def test_litter(ground: Ground, folder: str) -> None:
         assert len(kept) == len(KINDS)
 
 
+def test_in_the_place_of_a_held_message(ground: Ground) -> None:
+    """qm hold, and who gives up what is too old, see nothing in it, and are not kept; mail moves."""
+    suite = ground.suite
+    suite.allowed_alerts.append("")
+    suite.start().stop()
+    names = [f"{number:018}" for number in range(len(KINDS))]  # older than any message
+    for kind, name in zip(KINDS, names, strict=True):
+        ground.plant(kind, suite.home / "queue/held" / name)
+    suite.start()
+    ground.check_that_mail_moves()
+    for verb in ("show", "release", "delete"):
+        for name in names:
+            suite.run("qm", "hold", "list")
+            assert suite.run("qm", "hold", verb, name).returncode in (0, 1, 100, 111), (verb, name)
+            ground.check()
+    ground.check_that_mail_moves()
+    assert not any(name in os.listdir(suite.home / "queue/state") for name in names)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_the_place_of_a_database_of_aliases(ground: Ground, kind: str) -> None:
     """fastforward, as the alias user, reads none and waits for none: the mail waits, or what is no database is said."""
@@ -361,6 +380,7 @@ COVERED: Final[dict[str, Callable[..., None]]] = {
     "queue/state/*": test_in_the_place_of_a_state_file,
     "queue/tmp/*": test_litter,
     "queue/bad/*": test_litter,
+    "queue/held/*": test_in_the_place_of_a_held_message,
     "sts/*": test_litter,
     **dict.fromkeys(QUEUES_OWN, test_in_the_place_of_what_the_queue_stands_on),
 }
