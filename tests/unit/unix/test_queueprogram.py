@@ -187,7 +187,7 @@ def test_its_signals(tmp_path: Path) -> None:
     """It starts with the signals as they are by default."""
     before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
-        _put(_program(tmp_path, f"{READ_ALL}grep ^Sig /proc/$$/status >signals"))
+        _put(_program(tmp_path, f"{READ_ALL}exec grep ^Sig /proc/self/status >signals"))
     finally:
         signal.signal(signal.SIGPIPE, before)
     told = dict(line.split(":\t") for line in (tmp_path / "signals").read_text().splitlines())
