@@ -252,6 +252,7 @@ class Doorman:
     def close(self) -> None:
         """Serve nobody any more: the messages in hand are finished or thrown away, all others are sent away."""
         self._paused = True
+        self._listener.shutdown(socket.SHUT_RD)  # who comes now is refused by the kernel; those before it are below
         while True:
             try:
                 _refuse(self._listener.accept()[0], queuecode.UNREACHABLE)

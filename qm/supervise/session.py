@@ -23,7 +23,7 @@ from qm.unix.program import Env
 NAME: Final = b"qm-supervise"
 KILL_S: Final = 25.0  # after SIGTERM; what is left then is killed, well before STOP_S
 PATIENCE_S: Final = 12.0  # services that go on hold up the end of the one that they need for this long
-FLUSH_S: Final = 4.0  # the logger writes what is left in the pipe
+FLUSH_S: Final = 2.0  # the logger writes what is left in the pipe
 
 
 class Supervisor:

@@ -104,6 +104,7 @@ class Loop:
                 callback()
 
     def stop(self) -> None:
+        """After this no callback is called: what the rest of this turn's events tell of may have been read already."""
         self._running = False
 
     @staticmethod
@@ -122,6 +123,8 @@ class Loop:
     def _turn(self, events: list[tuple[int, int]]) -> None:
         self._fresh.clear()
         for fd, mask in events:
+            if not self._running:
+                return
             if fd in self._fresh:
                 continue
             if mask & ~select.EPOLLOUT:

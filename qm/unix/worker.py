@@ -35,13 +35,13 @@ def live(
         loop.forget()
         for signum in SENT:
             signal.signal(signum, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0)  # they may be the spawner's own channel
         os.dup2(null, 1)
         fds.close_from(3, {channel.fileno(), *keep})
         title.job(*trade)
         work = enter()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # not sooner: *enter* may say what they mean, and a job waits
         gc.disable()  # the spawner recycles us long before cycles matter; collecting costs 5 % of a job
         code = serve(name, channel, work)
         getattr(work, "close", int)()  # it may have a goodbye to say

@@ -352,7 +352,7 @@ def test_a_dead_worker_is_replaced(queued: QueueService) -> None:
         queued.put(b"first\n", client)
         [worker] = queued.workers()
         os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: worker not in queued.workers(), "its end")
+        wait_for(lambda: not client._line.is_alive(), "the connection's end, which follows its own")
         queued.put(b"second\n", client)
     assert len(queued.names("new")) == 2
 

@@ -15,6 +15,7 @@ from qm.disk import queue, state
 from qm.disk.state import Outcome
 from qm.send import intake, ledger
 from qm.unix.loop import Loop
+from qm.wire import queuecode
 from tests.harness.suite import DOMAIN, Suite
 
 ANN = f"ann@{DOMAIN}"
@@ -49,6 +50,19 @@ def _subjects(suite: Suite) -> list[bytes]:
     return sorted(found)
 
 
+def _queue(suite: Suite, number: int) -> None:
+    """Message *number*; the door may be closed just then, since with send the whole of start begins anew."""
+    envelope = f"F{ANN}\0T{ANN}\0Tnobody@{DOMAIN}\0\0".encode()
+    codes = [-1]
+
+    def is_queued() -> bool:
+        codes.append(suite.queue(MESSAGE.replace(b"\r", b"") % number, envelope))
+        return codes[-1] != queuecode.UNREACHABLE  # with which nothing was taken
+
+    suite.wait_for(is_queued, f"an open door {codes}")
+    assert codes[-1] == queuecode.QUEUED
+
+
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("call", CALLS)
 def test_send_is_killed_at_a_system_call(make_suite: Callable[[], Suite], call: str) -> None:
@@ -64,8 +78,7 @@ def test_send_is_killed_at_a_system_call(make_suite: Callable[[], Suite], call: 
         with _injected(suite, f"{call}:signal=KILL:when={count}") as tracer:
             for _ in range(2):
                 sent += 1
-                envelope = f"F{ANN}\0T{ANN}\0Tnobody@{DOMAIN}\0\0".encode()
-                assert suite.queue(MESSAGE.replace(b"\r", b"") % sent, envelope) == 0
+                _queue(suite, sent)
             suite.wait_for(
                 lambda tracer=tracer: tracer.poll() is not None or not os.listdir(suite.home / queue.CUR), "send's end"
             )

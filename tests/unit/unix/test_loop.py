@@ -52,6 +52,23 @@ def test_a_readable_descriptor_calls_its_callback_until_it_is_read(loop: Loop, p
     assert seen == [b"a", b"b", b"c"]
 
 
+def test_after_stop_nothing_is_called(loop: Loop) -> None:
+    """Not even for what became readable in the same turn: its reader may find nothing more, and wait for ever."""
+    pipes = [os.pipe(), os.pipe()]
+    seen: list[int] = []
+
+    def read(fd: int) -> None:
+        seen.append(fd)
+        loop.stop()
+
+    for reader, writer in pipes:
+        loop.watch(reader, lambda fd=reader: read(fd))  # type: ignore[misc]
+        os.write(writer, b"x")
+    loop.run()
+    assert len(seen) == 1
+    fds.close_all([fd for ends in pipes for fd in ends])
+
+
 def test_the_end_of_a_pipe_is_readable(loop: Loop, pipe: tuple[int, int]) -> None:
     """A descriptor whose peer has closed calls its callback, so that the end is read."""
     reader, writer = pipe

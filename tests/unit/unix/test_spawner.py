@@ -49,7 +49,9 @@ def _serve_jobs(record: bytes, descriptors: list[int]) -> bytes:
 class Rig:
     """A pool, a loop, and what came of the jobs."""
 
-    def __init__(self, limits: Limits, enter: Callable[[str], Work], rekey: Callable[[str], bool]) -> None:
+    def __init__(
+        self, limits: Limits, enter: Callable[[str], Work], rekey: Callable[[str], bool], keep: tuple[int, ...]
+    ) -> None:
         self.loop = Loop()
         self.exits: list[tuple[int, int]] = []
         self.results: list[bytes | None] = []
@@ -60,6 +62,7 @@ class Rig:
             limits,
             on_exit=lambda *exit: self.exits.append(exit),
             rekey=rekey,
+            keep=lambda: keep,
         )
 
     def give(self, record: bytes, key: str = "", descriptors: tuple[int, ...] = ()) -> int:
@@ -94,9 +97,13 @@ def make_rig() -> Iterator[MakeRig]:
     before = signal.getsignal(signal.SIGCHLD)
 
     def make(
-        enter: Callable[[str], Work] = _enter, *, rekey: Callable[[str], bool] = lambda key: False, **limits: float
+        enter: Callable[[str], Work] = _enter,
+        *,
+        rekey: Callable[[str], bool] = lambda key: False,
+        keep: tuple[int, ...] = (),
+        **limits: float,
     ) -> Rig:
-        rig = Rig(Limits()._replace(**limits), enter, rekey)
+        rig = Rig(Limits()._replace(**limits), enter, rekey, keep)
         rigs.append(rig)
         return rig
 
@@ -529,3 +536,23 @@ def test_a_signal_between_fork_and_work_is_the_workers_own(make_rig: MakeRig) ->
         signal.signal(signal.SIGTERM, before)
     assert heard == []
     assert {status for _, status in rig.exits} == {signal.SIGTERM}
+
+
+def test_a_signal_before_work_waits_for_what_enter_says_of_it(make_rig: MakeRig) -> None:
+    """A worker that handles SIGTERM does the job that it has been given, however early the signal comes."""
+    entered, goes_on = os.pipe(), os.pipe()
+
+    def enter(key: str) -> Work:
+        os.write(entered[1], b"x")
+        os.read(goes_on[0], 1)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        return lambda record, descriptors: b"done"
+
+    rig = make_rig(enter, keep=(entered[1], goes_on[0]))
+    pid = rig.give(b"x")
+    os.read(entered[0], 1)
+    os.kill(pid, signal.SIGTERM)
+    os.write(goes_on[1], b"x")
+    rig.until(lambda: rig.results)
+    assert rig.results == [b"done"]
+    fds.close_all([*entered, *goes_on])
