@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from typing import IO, Final
 
 from qm.disk.control import BadControl, Controls
-from qm.errors import QmError
 from qm.unix.channel import Channel, Gone
-from qm.unix.program import Argv, Env, enter_home, program
-from qm.unix.queueinput import check_descriptors, envelope, message, settle_signals
+from qm.unix.program import Argv, Env, program
+from qm.unix.queueinput import envelope, hand_over, message
 from qm.wire import queuecode, serveraddress
 from qm.wire.netstring import LENGTH_MAX, encode
-from qm.wire.queuecode import Deferred, Refused, failure
+from qm.wire.queuecode import failure
 
 PORT: Final = 628
 CONNECT_S: Final = 10.0  # qmail.md 16.7
@@ -129,15 +128,4 @@ def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 @program(at_home=False, temporary=queuecode.BUG)
 def main(argv: Argv, env: Env) -> int:
-    settle_signals()
-    try:
-        enter_home(env)
-    except QmError:
-        return queuecode.HOME
-    try:
-        check_descriptors()
-        return _hand_over()
-    except (Deferred, Refused) as error:
-        return error.code
-    except MemoryError:
-        return queuecode.MEMORY
+    return hand_over(env, _hand_over)

@@ -8,12 +8,11 @@ Exits:   0 queued; 11 address too long, 31 refused, 51..91 temporary (qmail.md s
 See:     qm-queue(8)
 """
 
-from qm.errors import QmError
-from qm.unix.program import Argv, Env, enter_home, program
+from qm.unix.program import Argv, Env, program
 from qm.unix.queueclient import QueueClient
-from qm.unix.queueinput import check_descriptors, envelope, message, settle_signals
+from qm.unix.queueinput import envelope, hand_over, message
 from qm.wire import queuecode
-from qm.wire.queuecode import Deferred, Refused
+from qm.wire.queuecode import Deferred
 
 
 def _by_service() -> bool:
@@ -40,15 +39,4 @@ def _queue() -> int:
 
 @program(at_home=False, temporary=queuecode.BUG)
 def main(argv: Argv, env: Env) -> int:
-    settle_signals()
-    try:
-        enter_home(env)
-    except QmError:
-        return queuecode.HOME
-    try:
-        check_descriptors()
-        return _queue()
-    except (Deferred, Refused) as error:
-        return error.code
-    except MemoryError:
-        return queuecode.MEMORY
+    return hand_over(env, _queue)

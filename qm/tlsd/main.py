@@ -12,8 +12,6 @@ Only root, the owner, qmaild and qmailp may ask.  SIGHUP looks at the certificat
 """
 
 import os
-import signal
-from contextlib import suppress
 from typing import Final
 
 from qm import errors
@@ -22,7 +20,7 @@ from qm.disk.control import Controls
 from qm.tlsd.server import CONTROLS, Server
 from qm.unix import confine, door, privs
 from qm.unix.loop import Loop
-from qm.unix.program import Argv, Env, Usage, program, ready
+from qm.unix.program import Argv, Env, Usage, program
 
 SOCKET: Final = "tls/socket"
 LOCK: Final = "tls/lock"
@@ -41,13 +39,5 @@ def main(argv: Argv, env: Env) -> int:
     loop = Loop()
     listener = door.listen(SOCKET)
     server = Server(loop, listener, controls, may_ask)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.on_signal(signum, loop.stop)
-    loop.on_signal(signal.SIGHUP, server.look_anew)
-    ready(env)
-    loop.run()
-    with suppress(FileNotFoundError):
-        os.unlink(SOCKET)
-    listener.close()
-    server.close()
+    door.serve(loop, SOCKET, listener, server, env, server.look_anew)
     return errors.OK

@@ -1,14 +1,18 @@
 """A listening socket in the home at which only some users get answers: what its servers share."""
 
 import os
+import signal
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from qm.errors import Temporary
 from qm.unix import log
+from qm.unix.loop import Loop
+from qm.unix.program import Env, ready
 
 BACKLOG: Final = 128  # connections that wait to be taken
 COMPLAIN_S: Final = 60.0  # the same complaint is said once in this time
@@ -34,6 +38,24 @@ def listen(path: str) -> socket.socket:
         os.umask(umask)
     listener.setblocking(False)
     return listener
+
+
+class Server(Protocol):
+    def close(self) -> None:
+        """End the workers."""
+
+
+def serve(loop: Loop, path: str, listener: socket.socket, server: Server, env: Env, reload: Callable[[], None]) -> None:
+    """Run *server*, which takes connections from *listener*, until SIGTERM; SIGHUP is *reload*."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.on_signal(signum, loop.stop)
+    loop.on_signal(signal.SIGHUP, reload)
+    ready(env)
+    loop.run()
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    listener.close()
+    server.close()
 
 
 def peer(channel: socket.socket) -> tuple[int, int]:

@@ -5,12 +5,14 @@ Raises Deferred and Refused (qm.wire.queuecode), whose codes are what the progra
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
+from qm.errors import QmError
+from qm.unix.program import Env, enter_home
 from qm.wire import queuecode
 from qm.wire.envelope import Envelope
-from qm.wire.queuecode import failure
+from qm.wire.queuecode import Deferred, Refused, failure
 from qm.wire.queueinput import EnvelopeReader
 
 DEATH_S: Final = 86400  # a writer gives up; below STALE_S of the sweep (qmail.md 4.6)
@@ -22,7 +24,23 @@ def _timed_out(*_: object) -> None:
     raise failure(queuecode.TIMEOUT)
 
 
-def settle_signals() -> None:
+def hand_over(env: Env, act: Callable[[], int]) -> int:
+    """The exit code of a program that is run as qm-queue is: *act*'s, in the home, or that of what it raises."""
+    _settle_signals()
+    try:
+        enter_home(env)
+    except QmError:
+        return queuecode.HOME
+    try:
+        _check_descriptors()
+        return act()
+    except (Deferred, Refused) as error:
+        return error.code
+    except MemoryError:
+        return queuecode.MEMORY
+
+
+def _settle_signals() -> None:
     """Whatever the caller may have blocked or ignored."""
     for name in _IGNORED:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -31,7 +49,7 @@ def settle_signals() -> None:
     signal.alarm(DEATH_S)
 
 
-def check_descriptors() -> None:
+def _check_descriptors() -> None:
     """A descriptor of ours must not come to be where the caller's should be."""
     for fd in (0, 1, 2):
         try:

@@ -16,8 +16,6 @@ Only root, the owner, qmaild and qmailp may ask.  SIGHUP forgets everything that
 """
 
 import os
-import signal
-from contextlib import suppress
 from typing import Final
 
 from qm import errors
@@ -25,7 +23,7 @@ from qm.disk import lock
 from qm.disk.control import Controls
 from qm.unix import confine, door, privs
 from qm.unix.loop import Loop
-from qm.unix.program import Argv, Env, Usage, program, ready
+from qm.unix.program import Argv, Env, Usage, program
 from qm.userd.answers import CONTROLS
 from qm.userd.session import Server
 
@@ -45,13 +43,5 @@ def main(argv: Argv, env: Env) -> int:
     loop = Loop()
     listener = door.listen(SOCKET)
     server = Server(loop, listener, controls, may_ask)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.on_signal(signum, loop.stop)
-    loop.on_signal(signal.SIGHUP, server.forget)
-    ready(env)
-    loop.run()
-    with suppress(FileNotFoundError):
-        os.unlink(SOCKET)
-    listener.close()
-    server.close()
+    door.serve(loop, SOCKET, listener, server, env, server.forget)
     return errors.OK
