@@ -57,7 +57,8 @@ def busy(suite: Suite) -> Iterator[Suite]:
     suite.pop3().quit()
     suite.wait_for(lambda: " end user=ann " in suite.log(), "the end of the session")
     suite.wait_for(lambda: not Scene(suite).named("qm-pop3d"), "and of its process")
-    with suite.under_tls("pop3s"):
+    with suite.under_tls("pop3s") as client:
+        assert client.recv(100)[:3] == b"+OK"  # who says so has become who it must be
         yield suite
 
 
