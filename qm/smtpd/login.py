@@ -54,25 +54,28 @@ class Store(Protocol):
 
 
 class Logins:
-    """The attempts of one session."""
+    """The attempts of one session; what follows STARTTLS is another."""
 
     def __init__(self, store: Store, rules: Rules, journal: log.Journal) -> None:
         self._store = store
         self._rules = rules
         self._journal = journal
         self._exchange: Exchange | None = None
+        self._stored: tuple[bytes, ...] = ()  # what the store can check, once it has told
         self.login: Login | None = None  # of this session, for good
 
     def offered(self, peer: Peer) -> tuple[bytes, ...]:
         """The mechanisms to offer to *peer*; none when nobody can tell now."""
+        secured = peer.secured
+        if secured is None and not self._rules.authclear:
+            return ()
         try:
-            stored = self._store.mechanisms()
+            self._stored = self._stored or self._store.mechanisms()
         except Temporary as error:
             self._journal.note(b"login why=%b", str(error).encode())
             return ()
-        secured = peer.secured
         return sasl.mechanisms(
-            stored,
+            self._stored,
             encrypted=secured is not None,
             clear=self._rules.authclear,
             bindings=secured.bindings if secured else (),

@@ -151,10 +151,12 @@ class Store:
         self.trouble = trouble
         self.left = limit  # messages that she may send
         self.told = False
+        self.looked = 0  # how often it was asked for mechanisms
         self.asked: list[AskLogin | AskScram] = []
         self.spent: list[tuple[int, set[bytes]]] = []
 
     def mechanisms(self) -> tuple[bytes, ...]:
+        self.looked += 1
         return self._names
 
     @overload

@@ -45,6 +45,14 @@ def test_login_may_relay() -> None:
         assert envelope.recipients[0].address == b"u@elsewhere.example"
 
 
+@pytest.mark.parametrize(("rules", "env", "want"), [(RULES, ENV, 0), (RULES, TLS, 1), (CLEAR, ENV, 1)])
+def test_who_knows_passwords_is_asked_once_what_it_can(rules: Rules, env: dict[bytes, bytes], want: int) -> None:
+    """Not again at AUTH, and not where nothing would be offered."""
+    store = Store()
+    said(b"EHLO c\r\nAUTH PLAIN " + RIGHT + b"\r\n", store, rules, env)
+    assert store.looked == want
+
+
 def test_without_login_nothing_changes() -> None:
     """Where logins are taken, who has not logged in is a stranger like any other."""
     wire = (
