@@ -107,18 +107,6 @@ def test_a_handshake_that_never_comes(secure: Suite) -> None:
         assert peer.recv(1000) == b""
 
 
-@pytest.mark.needs("swaks")
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
-@pytest.mark.parametrize(("how", "service"), [("--tls", "submit"), ("--tlsc", "submits")])
-def test_swaks(secure: Suite, mechanism: str, how: str, service: str) -> None:
-    """swaks --tls and --tlsc with each mechanism."""
-    common = ["swaks", how, "--server", HOST, "--port", str(secure.port(service)), "--from", f"bob@{DOMAIN}"]
-    login = ["--auth", mechanism, "--auth-user", "bob", "--auth-password", "secret two"]
-    done = run(secure, *common, "--to", ANN, *login)
-    assert done.returncode == 0, done.stdout.decode()
-    assert re.search(UNDER_TLS % b"ESMTPSA", secure.wait_for_mail()[0])
-
-
 @pytest.mark.needs("msmtp")
 @pytest.mark.parametrize("mechanism", ["plain", "login", "cram-md5", "scram-sha-256"])
 @pytest.mark.parametrize(("how", "service"), [("on", "submit"), ("off", "submits")])
