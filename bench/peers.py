@@ -29,6 +29,7 @@ class Peer(NamedTuple):
     pid: int  # the root of its processes
     queue: tuple[Path, ...] = ()  # where messages wait
     helpers: tuple[int, ...] = ()  # roots of what works for it
+    stls_port: int = 0  # where POP3 begins in clear, if *port* begins under TLS
 
     def delivered(self) -> int:
         return len(os.listdir(self.maildir / "new"))
@@ -230,15 +231,18 @@ def _dovecot(passwords: dict[str, str], config: str, ready: Callable[[Path], boo
 
 @contextmanager
 def dovecot(passwords: dict[str, str], certificate: Path | None = None) -> Iterator[Peer]:
-    """*passwords*: user to ``{SCHEME}value``; with a *certificate*, and its key in the same file, all is under TLS."""
+    """*passwords*: user to ``{SCHEME}value``.
+
+    With a *certificate*, and its key in the same file, nobody logs in without TLS, and there is a port for STLS too.
+    """
     port = free_port()
     ssl = f"ssl = required\nssl_cert = <{certificate}\nssl_key = <{certificate}" if certificate else "ssl = no"
-    plain, under_tls = (0, port) if certificate else (port, 0)
+    plain, under_tls = (free_port(), port) if certificate else (port, 0)
     config = _DOVECOT_CONF.format(
         home="@HOME@", protocols="pop3", ssl=ssl, port=plain, port_tls=under_tls, uid=MAIL_UID
     )
     with _dovecot(passwords, config, lambda _: _listens(port)) as (home, pid):
-        yield Peer("dovecot", port, home / "mail", pid)
+        yield Peer("dovecot", port, home / "mail", pid, stls_port=plain if certificate else 0)
 
 
 @contextmanager

@@ -30,8 +30,8 @@ def session(port: int, user: str, password: str) -> None:
     talk(socket.create_connection(("127.0.0.1", port), 20), user, password)
 
 
-def talk(connection: socket.socket, user: str, password: str) -> None:
-    """A session, on a connection that is ours to close."""
+def talk(connection: socket.socket, user: str, password: str, *, greeted: bool = False) -> None:
+    """A session, on a connection that is ours to close; perhaps its greeting has been heard."""
     with connection:
 
         def say(command: bytes, end: bytes = b"\r\n") -> bytes:
@@ -47,7 +47,8 @@ def talk(connection: socket.socket, user: str, password: str) -> None:
                     raise SystemExit(f"bench: {command!r}: {data!r}")
             return data
 
-        say(b"")
+        if not greeted:
+            say(b"")
         say(b"USER " + user.encode())
         say(b"PASS " + password.encode())
         stat = say(b"STAT")

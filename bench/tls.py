@@ -5,7 +5,7 @@
   TLS 1.2 it does not wait.
 - submission: AUTH PLAIN under STARTTLS, as it is on port 587.  Postfix asks Dovecot for the password, which has it in
   clear: it would compute a hash at each login, while ours remembers what it has verified.  So neither computes one.
-- pop3tls: POP3 on port 995.
+- pop3tls: POP3 on port 995, and with STLS on port 110.
 
 The clients are Python's, the same for both, on the same cores: CPU figures are of the servers alone.
 """
@@ -107,20 +107,40 @@ def _submitting(port: int, sessions: int) -> None:
         session.close()
 
 
-def _fetching(port: int, sessions: int, user: str) -> None:
-    context = trusting()
-    for _ in range(sessions):
-        network = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
-        pop3.talk(context.wrap_socket(network, server_hostname=DOMAIN), user, "secret")
+def _pop3(port: int, context: ssl.SSLContext, stls: bool) -> ssl.SSLSocket:
+    """A connection under TLS; the greeting is still to come, but with *stls* it has been heard."""
+    network = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
+    network.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for command in (b"", b"STLS\r\n") if stls else ():
+        network.sendall(command)
+        _hear_ok(network)
+    return context.wrap_socket(network, server_hostname=DOMAIN)
 
 
-def _shaking_hands(port: int, sessions: int) -> None:
-    """To the greeting, and no further."""
+def _hear_ok(stream: socket.socket) -> None:
+    """A line that says +OK."""
+    line = b""
+    while not line.endswith(b"\r\n"):
+        piece = stream.recv(512)
+        line += piece
+        if not piece or not line.startswith(b"+OK"[: len(line)]):
+            raise SystemExit(f"bench: {line!r}")
+
+
+def _fetching(port: int, sessions: int, user: str, stls: bool) -> None:
     context = trusting()
     for _ in range(sessions):
-        network = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
-        with context.wrap_socket(network, server_hostname=DOMAIN) as tls:
-            tls.recv(512)
+        pop3.talk(_pop3(port, context, stls), user, "secret", greeted=stls)
+
+
+def _shaking_hands(port: int, sessions: int, stls: bool) -> None:
+    """To the first reply under TLS, and no further."""
+    context = trusting()
+    for _ in range(sessions):
+        with _pop3(port, context, stls) as tls:
+            if stls:
+                tls.sendall(b"USER ann\r\n")
+            _hear_ok(tls)
 
 
 def _load(
@@ -193,19 +213,28 @@ def pop3tls(rounds: int, sessions: int, say: Callable[[str], None]) -> None:
             maildir = suite.add_user(name, "secret")
             pop3.fill(maildir, maildir.stat().st_uid)
             pop3.fill(theirs.maildir / name / "Maildir", MAIL_UID)
-        each = sessions // CLIENTS
-        loads: list[tuple[str, Todo]] = [
-            ("whole: sessions", [(_fetching, (each, user)) for user in users]),
-            ("to the greeting: handshakes", [(_shaking_hands, (each,))] * CLIENTS),
-        ]
+        warm: Todo = [(_fetching, (1, user, False)) for user in users]
         for peer in (ours, theirs):
-            _load(peer, [(_fetching, (1, user)) for user in users], CLIENTS, lambda: True)  # passwords are known then
-        for what, todo in loads:
-            label, count = f"POP3 under TLS: {what}", each * CLIENTS
-            for line in compare(ours, theirs, rounds, label, lambda p, t=todo, c=count: _load(p, t, c, lambda: True)):
-                say(line)
+            _load(peer, warm, CLIENTS, lambda: True)  # passwords are known then
+        _pop3_rows((ours, theirs), False, rounds, sessions // CLIENTS, say)
+        clear = ours._replace(port=suite.port("pop3")), theirs._replace(port=theirs.stls_port)
+        _pop3_rows(clear, True, rounds, sessions // CLIENTS, say)
         a, b = (_idle_mb(peer) for peer in (ours, theirs))
         say(f"| each of {IDLE} POP3 sessions under TLS before login, PSS MB | {a:.2f} | {b:.2f} | {a / b:.2f} |")
+
+
+def _pop3_rows(pair: tuple[Peer, Peer], stls: bool, rounds: int, each: int, say: Callable[[str], None]) -> None:
+    """*each* client has so many sessions."""
+    kind, first = ("with STLS", "first reply") if stls else ("under TLS", "greeting")
+    count = each * CLIENTS
+    loads: list[tuple[str, Todo]] = [
+        ("whole: sessions", [(_fetching, (each, f"user{client}", stls)) for client in range(CLIENTS)]),
+        (f"to the {first}: handshakes", [(_shaking_hands, (each, stls))] * CLIENTS),
+    ]
+    for what, todo in loads:
+        label = f"POP3 {kind}: {what}"
+        for line in compare(*pair, rounds, label, lambda p, t=todo: _load(p, t, count, lambda: True)):
+            say(line)
 
 
 def _idle_mb(peer: Peer) -> float:

@@ -107,43 +107,6 @@ def test_a_handshake_that_never_comes(secure: Suite) -> None:
         assert peer.recv(1000) == b""
 
 
-@pytest.mark.needs("swaks")
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
-@pytest.mark.parametrize(("how", "service"), [("--tls", "submit"), ("--tlsc", "submits")])
-def test_swaks(secure: Suite, mechanism: str, how: str, service: str) -> None:
-    """swaks --tls and --tlsc with each mechanism."""
-    common = ["swaks", how, "--server", HOST, "--port", str(secure.port(service)), "--from", f"bob@{DOMAIN}"]
-    login = ["--auth", mechanism, "--auth-user", "bob", "--auth-password", "secret two"]
-    done = run(secure, *common, "--to", ANN, *login)
-    assert done.returncode == 0, done.stdout.decode()
-    assert re.search(UNDER_TLS % b"ESMTPSA", secure.wait_for_mail()[0])
-
-
-@pytest.mark.needs("msmtp")
-@pytest.mark.parametrize("mechanism", ["plain", "login", "cram-md5", "scram-sha-256"])
-@pytest.mark.parametrize(("how", "service"), [("on", "submit"), ("off", "submits")])
-def test_msmtp(secure: Suite, mechanism: str, how: str, service: str) -> None:
-    """msmtp, with STARTTLS and without, with each mechanism."""
-    words = [f"--host={HOST}", f"--port={secure.port(service)}", f"--auth={mechanism}", f"--tls-starttls={how}"]
-    whom = [f"--from=bob@{DOMAIN}", "--user=bob", "--passwordeval=echo secret two", ANN]
-    done = run(secure, "msmtp", *words, "--tls=on", "--tls-certcheck=off", *whom, input=b"Subject: x\n\ny\n")
-    assert done.returncode == 0, done.stderr.decode()
-    secure.wait_for_mail()
-
-
-@pytest.mark.needs("curl")
-@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
-@pytest.mark.parametrize(("scheme", "service"), [("smtp", "submit"), ("smtps", "submits")])
-def test_curl(secure: Suite, mechanism: str, scheme: str, service: str) -> None:
-    """curl smtp:// and smtps:// with each mechanism."""
-    url = f"{scheme}://{HOST}:{secure.port(service)}/client.example"
-    words = ["--mail-from", f"bob@{DOMAIN}", "--mail-rcpt", ANN, "--login-options", f"AUTH={mechanism}", "-T", "-"]
-    whom = ["-u", "bob:secret two", "--ssl-reqd", "-k"]
-    done = run(secure, "curl", "-sS", url, *whom, *words, input=b"Subject: x\r\n\r\ny\r\n")
-    assert done.returncode == 0, done.stderr.decode()
-    secure.wait_for_mail()
-
-
 @pytest.mark.needs("openssl")
 def test_s_client(secure: Suite) -> None:
     """openssl s_client -starttls smtp: the name that it calls us by is in the log, and the last reply arrives."""

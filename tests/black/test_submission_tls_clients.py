@@ -1,7 +1,11 @@
-"""Submission under TLS for clients that others wrote: the mechanisms that bind channels, certificates and tokens."""
+"""Submission under TLS for clients that others wrote, with every mechanism that they have.
+
+swaks has a file of its own.
+"""
 
 import smtplib
 import ssl
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -41,6 +45,29 @@ def _curl(everybody: Everybody, service: str, *options: str) -> int:
 @pytest.mark.usefixtures("arrives")
 @pytest.mark.parametrize("service", WAYS)
 @pytest.mark.parametrize("initial", [[], ["--sasl-ir"]], ids=["asked", "at-once"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "*"])
+def test_curl(everybody: Everybody, service: str, mechanism: str, initial: list[str]) -> None:
+    """curl with each mechanism, and with one of its choice; a wrong password is told so."""
+    for secret, code in ((SECRET, 0), ("guess", 67)):
+        words = ["--login-options", f"AUTH={mechanism}", "-u", f"{NAME}:{secret}"]
+        assert _curl(everybody, service, *words, *initial) == code
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.parametrize("service", WAYS)
+@pytest.mark.parametrize("mechanism", ["DIGEST-MD5", "NTLM", "GSSAPI", "SCRAM-SHA-1", "XOAUTH2"])
+def test_curl_without_a_mechanism(everybody: Everybody, service: str, mechanism: str) -> None:
+    """curl does not log in by what is not offered."""
+    everybody.clear()
+    words = ["--login-options", f"AUTH={mechanism}", "-u", f"{NAME}:{SECRET}"]
+    assert _curl(everybody, service, *words) == 67
+    assert everybody.suite.mail() == []
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.usefixtures("arrives")
+@pytest.mark.parametrize("service", WAYS)
+@pytest.mark.parametrize("initial", [[], ["--sasl-ir"]], ids=["asked", "at-once"])
 def test_curl_with_a_token(everybody: Everybody, service: str, initial: list[str]) -> None:
     """curl with a token: a good one, an old one, somebody else's, none."""
     tokens = {everybody.token(): 0, everybody.token(lasts_s=-300): 67, everybody.token("bob"): 67, "nonsense": 67}
@@ -62,24 +89,38 @@ def test_curl_with_a_certificate(everybody: Everybody, service: str) -> None:
         )
 
 
+def _msmtp(everybody: Everybody, service: str, method: str, *more: str) -> subprocess.CompletedProcess[bytes]:
+    words = ["msmtp", "--host=localhost", f"--port={everybody.suite.port(service)}", f"--auth={method}", "--tls=on"]
+    words += [f"--tls-starttls={'on' if service == 'submit' else 'off'}", f"--tls-trust-file={everybody.roots}"]
+    return everybody.run(*words, f"--user={NAME}", f"--from={ANN}", *more, ANN, input=MESSAGE)
+
+
 @pytest.mark.needs("msmtp")
 @pytest.mark.usefixtures("arrives")
 @pytest.mark.parametrize("service", WAYS)
-@pytest.mark.parametrize("method", ["scram-sha-256", "oauthbearer", "external"])
+@pytest.mark.parametrize("method", ["on", "plain", "login", "cram-md5", "scram-sha-256", "oauthbearer", "external"])
 def test_msmtp(everybody: Everybody, service: str, method: str) -> None:
-    """msmtp with each method; and with a wrong password, a bad token, no certificate."""
-    words = ["msmtp", "--host=localhost", f"--port={everybody.suite.port(service)}", f"--auth={method}", "--tls=on"]
-    words += [f"--tls-starttls={'on' if service == 'submit' else 'off'}", f"--tls-trust-file={everybody.roots}"]
-    words += [f"--user={NAME}", f"--from={ANN}"]
+    """msmtp with each method ("on" is its choice); and with a wrong password, a bad token, no certificate."""
     right = [f"--passwordeval=echo '{everybody.token() if method == 'oauthbearer' else SECRET}'"]
     wrong = ["--passwordeval=echo guess"]
     if method == "external":
         right = [f"--tls-cert-file={everybody.certificate}", f"--tls-key-file={everybody.certificate}"]
         wrong = []
-    refused = everybody.run(*words, *wrong, ANN, input=MESSAGE)
+    refused = _msmtp(everybody, service, method, *wrong)
     assert refused.returncode == (69 if method == "external" else 77), refused.stderr
-    done = everybody.run(*words, *right, ANN, input=MESSAGE)
+    done = _msmtp(everybody, service, method, *right)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.needs("msmtp")
+@pytest.mark.parametrize("service", WAYS)
+@pytest.mark.parametrize("method", ["scram-sha-1", "digest-md5", "ntlm", "gssapi", "xoauth2"])
+def test_msmtp_without_a_method(everybody: Everybody, service: str, method: str) -> None:
+    """msmtp knows the method, finds it not offered, says so, and sends nothing."""
+    everybody.clear()
+    done = _msmtp(everybody, service, method, f"--passwordeval=echo '{SECRET}'")
+    assert done.returncode == 69 and b"the server does not support authentication method" in done.stderr, done.stderr
+    assert everybody.suite.mail() == []
 
 
 @pytest.mark.needs("gsasl")

@@ -70,11 +70,12 @@ class Everybody:
 
 
 @contextmanager
-def everybody_logs_in() -> Iterator[Everybody]:
-    """One that runs, where every role can reach it; it must end well."""
+def everybody_logs_in(prepare: Callable[[Suite], None] = lambda _: None) -> Iterator[Everybody]:
+    """One that runs, where every role can reach it; it must end well.  *prepare* is done before it starts."""
     with tempfile.TemporaryDirectory(prefix="qm-test-") as folder:
         os.chmod(folder, 0o755)  # noqa: S103
         made = Everybody(Path(folder))
+        prepare(made.suite)
         try:
             made.suite.start()
             yield made
