@@ -19,7 +19,7 @@ import re
 from typing import Final, NamedTuple, Self
 
 from qm import errors
-from qm.unix import chain, checking, fds, log, privs, title
+from qm.unix import chain, checking, fds, log, title
 from qm.unix.program import Argv, Env, program
 from qm.unix.userclient import AskLogin, Later, Login, Method, UserClient
 from qm.wire.pop3login import LONG_MAX, METHODS, record_max
@@ -125,25 +125,11 @@ class _Check:
         """Be the user for good, in his home, with no descriptor but the network and the log."""
         if login.uid == 0:
             raise errors.Permanent("login refused", detail="uid 0")
-        entered = privs.is_root() and _entered(login.home)  # it may lie below a directory that the user cannot search
-        privs.become(privs.Ids(login.uid, login.gid))
-        self._userd.close()
-        fds.close_from(3)
         try:
-            if not entered:
-                os.chdir(login.home)
-        except OSError as error:
-            detail = f"{os.fsdecode(login.home)}: {error.strerror}"
-            raise errors.Temporary("cannot enter the home directory", detail=detail) from error
-
-
-def _entered(home: bytes) -> bool:
-    """Whether we could enter *home* as who we are; root may not, where a file server does not trust it."""
-    try:
-        os.chdir(home)
-    except OSError:
-        return False
-    return True
+            checking.become(login)
+        finally:
+            self._userd.close()
+            fds.close_from(3)
 
 
 def warm(argv: Argv, env: Env) -> chain.Runner:

@@ -1,6 +1,8 @@
 """qm check-install: compare the disk with what an installation should be, and name each difference."""
 
 import os
+import shlex
+import stat
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -33,6 +35,16 @@ def _missing(home: str) -> Iterator[Finding]:
         yield Finding(f"{programs}: leads to no programs; install again, from a checkout", False)
 
 
+def _closed(home: str) -> Iterator[Finding]:
+    """Directories above that keep users, and roles that are not forked but exec'd, from the programs in the home."""
+    path = os.path.realpath(home)
+    while path != "/":
+        path = os.path.dirname(path)
+        if not os.stat(path).st_mode & stat.S_IXOTH:
+            mend = f"chmod o+x {shlex.quote(path)}"
+            yield Finding(f"{path}: others cannot search it, so they do not reach the programs; {mend}", False)
+
+
 def findings(home: str) -> Iterator[Finding]:
     """Raises OSError where it cannot look."""
     yield from _missing(home)
@@ -42,6 +54,7 @@ def findings(home: str) -> Iterator[Finding]:
         mend = f"; {difference.mend}" if difference.mend else ""
         yield Finding(f"{difference.path}: {difference.text}{mend}", False)
     if os.path.lexists(place.lib(home)):  # a checkout's programs are another's concern
+        yield from _closed(home)
         for path, text in code.changes(place.lib(home)):
             yield Finding(f"{path}: {text}; install again, from a checkout", False)
 

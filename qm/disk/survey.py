@@ -21,6 +21,7 @@ _NAMES: Final = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFLNK: "a link",
 }
+_OWN: Final = frozenset(place.path for place in layout.PLACES)  # what has a row of its own, or is a pattern
 
 
 class Difference(NamedTuple):
@@ -59,7 +60,7 @@ def _owners(place: Place, home: str) -> list[Ids] | Difference:
 
 
 def _paths(place: Place, home: str) -> list[str]:
-    """What is there of *place*, and what should be."""
+    """What is there of *place*, and what should be; of a pattern what has no row of its own."""
     path = os.path.normpath(os.path.join(home, place.path))
     folder, pattern = os.path.split(path)
     if "*" not in pattern:
@@ -69,7 +70,8 @@ def _paths(place: Place, home: str) -> list[str]:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []  # said of the directory itself
-    return [os.path.join(folder, name) for name in sorted(names) if fnmatchcase(name, pattern)]
+    others = [name for name in names if os.path.join(os.path.dirname(place.path), name) not in _OWN]
+    return [os.path.join(folder, name) for name in sorted(others) if fnmatchcase(name, pattern)]
 
 
 def _compare(place: Place, path: str, owners: list[Ids]) -> Iterator[Difference]:

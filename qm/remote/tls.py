@@ -122,7 +122,8 @@ def _names(secured: Socket) -> list[bytes]:
         kind, value = entry[0], entry[1]
         if isinstance(kind, str) and isinstance(value, str):
             text = value.strip().encode("ascii", "replace")
-            names += [text] if kind == "DNS" else [b"[%b]" % text] if kind == "IP Address" else []
+            address = certname.address(text) if kind == "IP Address" else None
+            names += [text] if kind == "DNS" else [address] if address else []
     return names
 
 

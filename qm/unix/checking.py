@@ -83,13 +83,24 @@ def run(argv: Argv, env: Env, most: int, ask: Ask) -> int:
 
 
 def become(login: Login) -> None:
-    """Be the user for good, in his home; raises Temporary."""
+    """Be the user for good, in his home, which may lie below a directory that he cannot search; raises Temporary."""
+    entered = privs.is_root() and _entered(login.home)
     privs.become(privs.Ids(login.uid, login.gid))
     try:
-        os.chdir(login.home)
+        if not entered:
+            os.chdir(login.home)
     except OSError as error:
         where = f"{os.fsdecode(login.home)}: {error.strerror}"
         raise Temporary("cannot enter the home directory", detail=where) from error
+
+
+def _entered(home: bytes) -> bool:
+    """Whether we could enter *home* as who we are; root may not, where a file server does not trust it."""
+    try:
+        os.chdir(home)
+    except OSError:
+        return False
+    return True
 
 
 def apart(ask: Callable[[], LoginAnswer]) -> LoginAnswer:

@@ -22,12 +22,12 @@ KEY = ECKey.generate_key("P-256", {"kid": "one", "alg": "ES256"})
 def ask() -> Iterator[UserClient]:
     """A userd whose ann may come with a token."""
     with bare_home(None) as home:
-        _prepare(home)
+        prepare(home)
         with running(home, "qm-userd"), UserClient(str(home.folder / "users/socket"), 40.0) as ask:
             yield ask
 
 
-def _prepare(home: BareHome) -> None:
+def prepare(home: BareHome) -> None:
     (home.folder / "keys").write_text(json.dumps(KeySet([KEY]).as_dict(private=False)))
     home.control("authfaildelay", "0\n")
     home.control("logins", "passwd\noauthbearer checkpassword-oauth keys https://id.example mail email\n")

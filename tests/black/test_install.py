@@ -207,6 +207,7 @@ def test_a_life_without_the_checkout(machine: Machine) -> None:
         ("mv lib/setup.cfg x", "mv x lib/setup.cfg", "lib/setup.cfg: no such file or directory", True),
         ("chmod o+w lib/bin", "chmod o-w lib/bin", "lib/bin: mode 0757: others can write it", True),
         ("chmod 777 ..", "chmod 755 ..", ": everybody can write there; chmod o-w", False),
+        ("chmod 700 ..", "chmod 755 ..", ": others cannot search it, so they do not reach the programs; chmod", True),
     ],
 )
 def test_a_planted_difference_is_named(installed: Machine, spoil: str, mend: str, said: str, starts: bool) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +23,10 @@ default_privs = nobody
 
 
 class Postfix:
-    def __init__(self, home: Path, more: str, services: str = "") -> None:
-        """*more* are lines for main.cf, *services* for master.cf."""
+    def __init__(self, home: Path, more: str, services: str = "", prefix: Sequence[str] = ()) -> None:
+        """*more* are lines for main.cf, *services* for master.cf; *prefix* is what its commands are run by."""
         self.home = home
+        self._prefix = prefix
         self.config = home / "config"
         self.queue = home / "queue"
         for folder in (home, self.config, home / "data", self.queue):
@@ -39,7 +41,7 @@ class Postfix:
         self.pid = 0
 
     def run(self, *argv: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(argv, input=input, capture_output=True, timeout=60, check=True)
+        return subprocess.run([*self._prefix, *argv], input=input, capture_output=True, timeout=60, check=True)
 
     def start(self) -> "Postfix":
         for verb in ("check", "start"):

@@ -55,8 +55,9 @@ def local_uri(home: BareHome) -> str:
 
 @contextmanager
 def slapd(
-    home: BareHome, uris: Sequence[str] = (), certificate: Path | None = None, prefix: Sequence[str] = ()
-) -> Iterator[None]:
+    home: BareHome, uris: Sequence[str] = (), certificate: Path | None = None, prefix: Sequence[str] = (),
+    people_home: Path | None = None,
+) -> Iterator[None]:  # fmt: skip
     """One that knows ann, bob and a root, at its socket and at *uris*, with TLS if it has a *certificate*."""
     folder = home.folder / "ldap"
     (folder / "data").mkdir(parents=True)
@@ -64,7 +65,8 @@ def slapd(
     tls = f"TLSCertificateFile {certificate}\nTLSCertificateKeyFile {certificate}\n" if certificate else ""
     conf.write_text(tls + _CONF.format(folder=folder))
     persons = (("ann", "secret", UID), ("bob", "other", UID + 1), ("toor", "secret", 0))
-    text = "".join(_PERSON.format(name=n, password=p, uid=u, home=home.folder / "home/ann") for n, p, u in persons)
+    theirs = people_home or home.folder / "home/ann"
+    text = "".join(_PERSON.format(name=n, password=p, uid=u, home=theirs) for n, p, u in persons)
     people.write_text(_PEOPLE + text)
     subprocess.run(["slapadd", "-f", str(conf), "-l", str(people)], check=True, capture_output=True, timeout=60)
     where = " ".join([*uris, f"{local_uri(home)}/????x-mod=0777"])  # when the last is there all are

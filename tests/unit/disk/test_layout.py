@@ -99,6 +99,20 @@ def test_a_stricter_file_is_no_difference(home: Path) -> None:
     assert _texts(home) == []
 
 
+def test_a_row_of_its_own_goes_before_a_pattern(home: Path) -> None:
+    """What has a row is judged by that alone: control/servercerts is a directory among control files."""
+    (home / "control/servercerts").mkdir(mode=0o755)
+    (home / "control/servercerts/x.test.pem").touch(0o600)
+    (home / "control/servercert.pem").touch(0o600)
+    assert _texts(home) == []
+    (home / "control/servercert.pem").chmod(0o666)
+    (home / "control/servercerts/x.test.pem").chmod(0o640)
+    assert [text.partition(";")[0] for text in _texts(home)] == [
+        "control/servercert.pem: mode 0666, not 0600",
+        "control/servercerts/x.test.pem: mode 0640, not 0600",
+    ]
+
+
 def test_what_is_missing_is_named(home: Path) -> None:
     """What the home must have is missed; what comes with use is not."""
     (home / "run").rmdir()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qm.wire.certname import is_for_any
+from qm.wire.certname import address, is_for_any
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,9 @@ from qm.wire.certname import is_for_any
         (b"a.mx.example.org", b".example.org"),
         (b"*.example.org", b".example.org"),
         (b"[192.0.2.1]", b"[192.0.2.1]"),
+        (b"[192.0.2.1]", b"192.0.2.1"),
+        (b"[2001:db8::a]", b"[2001:DB8:0::A]"),
+        (b"[2001:db8::a]", b"[IPv6:2001:db8::a]"),
     ],
 )
 def test_same(presented: bytes, wanted: bytes) -> None:
@@ -34,8 +37,27 @@ def test_same(presented: bytes, wanted: bytes) -> None:
         (b"mx.example.org\0.evil.test", b"mx.example.org"),
         (b"", b""),
         (b"mx.example.org", b""),
+        (b"192.0.2.1", b"192.0.2.1"),
+        (b"192.0.2.1", b"[192.0.2.1]"),
+        (b"[192.0.2.1]", b".0.2.1"),
+        (b"*.0.2.1", b"192.0.2.1"),
     ],
 )
 def test_different(presented: bytes, wanted: bytes) -> None:
     """Nothing else is the same name."""
     assert not is_for_any([presented], [wanted])
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        (b"0:0:0:0:0:0:0:1", b"[::1]"),
+        (b"[192.0.2.1]", b"[192.0.2.1]"),
+        (b"1.2.3", None),
+        (b"[x", None),
+        (b"\xff", None),
+    ],
+)
+def test_an_address_has_one_form(text: bytes, want: bytes | None) -> None:
+    """However an address is written, it is one; what is none is a name."""
+    assert address(text) == want
