@@ -52,6 +52,11 @@ def test_recipients_of_the_header(there: Injection) -> None:
         (["-fsue@s.example"], {}, b"sue@s.example", b"sue@s.example"),
         (["-f", "sue@s.example"], {"QMAILNAME": "Joe", "MAILHOST": "m.example"}, b"sue@s.example", b"sue@s.example"),
         (["-f", "sue"], {"QMAILHOST": "m.example"}, b"sue@test.example", b"sue@test.example"),
+        (["-f", "sue"], {"MAILHOST": "m.example"}, b"sue@test.example", b"sue@test.example"),
+        (["-f", "sue@s.example"], {"MAILNAME": "Joe"}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "sue@s.example"], {"NAME": "Joe"}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "sue@s.example"], {"QMAILUSER": "q", "QMAILSUSER": "s"}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "a@b@s.example"], {}, b"a@b@s.example", b'"a@b"@s.example'),
         (["-f", "<sue@s.example>"], {}, b"sue@s.example", b"sue@s.example"),
         (["-rsue@s.example"], {}, b"sue@s.example", b"sue@s.example"),
         (["-f", "<>"], {"NAME": "Joe"}, b"", b'"Joe" <joe@test.example>'),
@@ -149,6 +154,33 @@ def test_smtp(suite: Suite) -> None:
     codes = [line[:3] for line in done.stdout.splitlines() if line[3:4] == b" "]
     assert codes == [b"220", b"250", b"250", b"250", b"250", b"354", b"250", b"221"]
     assert b"Subject: by bs\n" in suite.wait_for_mail()[0]
+
+
+def test_who_talks_by_bs(make_suite: Callable[..., Suite]) -> None:
+    """-bs is localhost to smtpd, and no limit of size counts, as its environment says (qmail.md 16.2)."""
+    suite = make_suite()
+    suite.control("databytes", "100\n")
+    suite.start()
+    talk = b"HELO me\r\nMAIL FROM:<joe@test.example>\r\nRCPT TO:<ann@test.example>\r\nDATA\r\n"
+    done = suite.run("sendmail", "-bs", input=talk + b"\r\n" + b"x" * 500 + b"\r\n.\r\nQUIT\r\n")
+    assert done.returncode == 0
+    mail = suite.wait_for_mail()[0]
+    assert b"\nReceived: from me (sendmail-bs@localhost [127.0.0.1])\n" in mail
+
+
+def test_the_environment_of_bs(there: Injection) -> None:
+    """-bs gives smtpd the whole environment that qmail.md 16.2 says, and what it runs sees it."""
+    there.folder.chmod(0o777)
+    queue = there.folder / "queue"
+    queue.write_text("#!/bin/sh\nenv > work/seen\ncat > /dev/null\n")
+    queue.chmod(0o755)
+    talk = b"HELO me\r\nMAIL FROM:<>\r\nRCPT TO:<ann@test.example>\r\nDATA\r\n\r\nx\r\n.\r\nQUIT\r\n"
+    done = there.run("sendmail", "-bs", input=talk, env={"QMAILQUEUE": "work/queue"})
+    assert done.returncode == 0
+    wanted = "PROTO=TCP TCPLOCALIP=127.0.0.1 TCPLOCALHOST=localhost TCPREMOTEIP=127.0.0.1 TCPREMOTEHOST=localhost"
+    assert {*wanted.split(), "TCPREMOTEINFO=sendmail-bs", "RELAYCLIENT=", "DATABYTES=0"} < set(
+        (there.folder / "seen").read_text().splitlines()
+    )
 
 
 def test_smtp_in_a_given_environment(suite: Suite) -> None:
