@@ -97,7 +97,7 @@ def test_who_is_told_already() -> None:
 @pytest.mark.needs_root
 @pytest.mark.needs(UCSPI)
 def test_ident(tmp_path: Path) -> None:
-    """-r, the default, asks the peer's machine; who reads the answer is not root; -t bounds the wait."""
+    """-r, the default, asks the peer's machine; who reads the answer is not root but the home's qmaild."""
     peer = "127.113.0.3"  # port 113 is the protocol's; nobody else uses it at this address
     owners: list[int] = []
 
@@ -108,17 +108,19 @@ def test_ident(tmp_path: Path) -> None:
             owners.append(_owner(there, here))
             channel.sendall(asked + b":USERID:UNIX: joe\r\n")
 
+    (tmp_path / "control").mkdir()
+    (tmp_path / "control/roles").write_text("qmaild:64997:64997\n")
     with DnsAnswerer(tmp_path, {}) as dns, socket.create_server((peer, 113)) as listener:
         listener.settimeout(LIMIT_S)
         thread = threading.Thread(target=answer)
         thread.start()
-        env = {"DNSCACHEIP": f"127.0.0.1:{dns.port}"}
+        env = {"DNSCACHEIP": f"127.0.0.1:{dns.port}", "QMHOME": str(tmp_path)}
         with _ucspi(*BARE, OURS, *SHOW, env=env) as port:
             assert _ask(port, source=peer)[0]["TCPREMOTEINFO"] == "joe"
         thread.join(LIMIT_S)
-        with _ucspi(*BARE, OURS, "-Rrt1", *SHOW, env=env) as port:
+        with _ucspi(*BARE, OURS, "-Rrt1", *SHOW, env=env) as port:  # and nobody answers
             assert "TCPREMOTEINFO" not in _ask(port, source=peer)[0]
-    assert len(owners) == 1 and owners[0] != 0
+    assert owners == [64997]
 
 
 def _owner(local: int, remote: int) -> int:
