@@ -83,6 +83,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "setforward": "qm.setforward",
     "setmaillist": "qm.setmaillist",
     "splogger": "qm.splogger",
+    "tcp-env": "qm.tcpenv",
     "tcpclient": "qm.tcpclient",
     "tcprules": "qm.tcprules",
     "tcprulescheck": "qm.tcprulescheck",

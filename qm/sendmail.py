@@ -2,8 +2,8 @@
 
 Usage:   sendmail [-tv] [-fsender] [-Fname] [-bm|-bp|-bs|-bi|-q] [-Nnotify] [-Rreturn] [-Venvid] [recipient ...]
 Reads:   fd 0 (the message)
-Env:     QMHOME, PROTO (-bs); sets for inject QMAILUSER, QMAILHOST, MAILNAME, QMAILNOTIFY, QMAILRET, QMAILENVID; for
-         smtpd RELAYCLIENT, DATABYTES, NOUSERCHECK, TCPLOCALIP and its like
+Env:     QMHOME, PROTO (-bs), QMAILQUEUE (-v); sets for inject QMAILUSER, QMAILHOST, MAILNAME, QMAILNOTIFY, QMAILRET,
+         QMAILENVID; for smtpd RELAYCLIENT, DATABYTES, NOUSERCHECK, TCPLOCALIP and its like
 Writes:  fd 1 (-bp, -bs, -v), fd 2 (what is wrong)
 Asks:    inject, smtpd, qread, newaliases, each as the same process; -q signals the supervisor
 As:      the caller
@@ -91,6 +91,11 @@ def _show(inject: chain.Runner, env: Env) -> int:
     """Have the message queued, then show how it is delivered, as long as its first try lasts."""
     from qm.unix import following  # as in _try_now
 
+    if env.get(b"QMAILQUEUE"):
+        code = inject(env)
+        if code == errors.OK:
+            log.warning(NAME, "cannot follow the deliveries: QMAILQUEUE's program has the message")
+        return code
     try:
         listener = following.Listener()
     except (OSError, Temporary) as error:

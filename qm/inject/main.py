@@ -24,7 +24,7 @@ from qm.errors import OK, Permanent
 from qm.inject.options import options
 from qm.inject.policy import Composer, Mail, Moment
 from qm.unix import log, postbox, standard
-from qm.unix.program import Argv, Env, program
+from qm.unix.program import Argv, Env, enter_home, program
 from qm.wire.address import quote
 from qm.wire.qualify import CONTROLS, hosts
 from qm.wire.rfc822 import HEADER_MAX, Field, HeaderReader, HeaderTooLong, lines_ended
@@ -68,12 +68,14 @@ def _print(mail: Mail, body: Iterable[bytes]) -> None:
         standard.write(piece)
 
 
-@program()
+@program(at_home=False)
 def main(argv: Argv, env: Env) -> int:
     wanted = options(argv, env)
+    lists = _lists(env.get(b"QMAILMFTFILE", b""))  # the path is the caller's, and starts where he is
+    enter_home(env)
     known = hosts(Controls(CONTROLS), env)
     moment = Moment(int(time.time()), os.getpid())
-    composer = Composer(wanted, known, _lists(env.get(b"QMAILMFTFILE", b"")), moment)
+    composer = Composer(wanted, known, lists, moment)
     message = lines_ended(standard.chunks())
     fields, begun = _header(message)
     mail = composer.mail(fields)

@@ -27,9 +27,10 @@ _ADDRESSES_MAX: Final = 100  # looked at for one name
 
 
 class Resolver:
-    """Asks *servers*, or those of /etc/resolv.conf."""
+    """Asks *servers*, or those of /etc/resolv.conf; *unanswered* is the name of who may have one, when nobody tells."""
 
-    def __init__(self, servers: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, servers: Sequence[tuple[str, int]], unanswered: bytes | None = None) -> None:
+        self._unanswered = unanswered
         self._resolver = dns.resolver.Resolver(configure=not servers)
         if servers:
             self._resolver.nameservers = [ip for ip, _ in servers]
@@ -39,22 +40,29 @@ class Resolver:
         self._resolver.cache = dns.resolver.LRUCache(_CACHED)
 
     def name_of(self, ip: bytes) -> bytes | None:
-        """The first name of *ip*, or None: it has none, or nobody answers in time."""
-        name = self._target(ip)
+        """The first name of *ip*, or None: it has none."""
+        try:
+            name = self._target(ip)
+        except dns.exception.DNSException:
+            return self._unanswered
         return None if name is None else ucspi.host_text(name.labels)
 
     def confirmed_name_of(self, ip: bytes) -> bytes | None:
         """As name_of, but only if the name has the address *ip*."""
-        name = self._target(ip)
+        try:
+            name = self._target(ip)
+        except dns.exception.DNSException:
+            return self._unanswered
         if name is None or not self._has_address(name, ip):
             return None
         return ucspi.host_text(name.labels)
 
     def _target(self, ip: bytes) -> dns.name.Name | None:
+        """None: there is no name; raises DNSException when nobody tells in time."""
         question = dns.reversename.from_address(ip.decode("ascii"))
         try:
             answer = self._resolver.resolve(question, "PTR", search=False)
-        except dns.exception.DNSException:
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return None
         target: dns.name.Name = answer[0].target
         return target

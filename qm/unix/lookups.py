@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, NoReturn, Protocol
 
 from qm import errors
 from qm.unix import confine, fds, privs, title
-from qm.unix.program import Env, unforeseen
+from qm.unix.program import Env, roles, unforeseen
 from qm.wire import ident, ucspi
 from qm.wire.record import Malformed, pack, unpack
 from qm.wire.ucspi import Address, Names
@@ -31,6 +31,7 @@ class Wishes(NamedTuple):
     local_name: bytes | None = None  # None: look it up
     ask_ident: bool = True
     ident_s: float = 26
+    unanswered: bytes | None = None  # the name of who may have one, but DNS does not tell it now
 
 
 class Resolver(Protocol):
@@ -45,7 +46,7 @@ def _resolver(wishes: Wishes, env: Env) -> Resolver | None:
     from qm.unix import hostnames  # see there
 
     try:
-        return hostnames.Resolver(ucspi.nameservers(env.get(b"DNSCACHEIP", b"")))
+        return hostnames.Resolver(ucspi.nameservers(env.get(b"DNSCACHEIP", b"")), wishes.unanswered)
     except Exception as error:  # dnspython and its reader of /etc/resolv.conf raise many kinds
         raise errors.Temporary("cannot use the name servers", detail=f"DNSCACHEIP or resolv.conf: {error}") from error
 
@@ -59,6 +60,7 @@ class Lookups:
     def __init__(self, name: bytes, wishes: Wishes, env: Env) -> None:
         self._name = name
         self._wishes = wishes
+        self._roles = roles(env)
         self._resolver = _resolver(wishes, env)
         self.needed = self._resolver is not None or wishes.ask_ident
 
@@ -107,7 +109,7 @@ class Lookups:
         """In the child."""
         try:
             fds.close_from(3, {writer})
-            privs.become(privs.least())
+            privs.become(privs.least(self._roles))
             confine.gain_nothing()
             title.job(self._name, b"asks for names")
             os.write(writer, pack(*(text or b"" for text in self._ask(local, remote))))

@@ -1,8 +1,10 @@
 """qm-inject as a real program (qmail.md 16.1); what it makes of headers is in tests/corpus/header."""
 
+import calendar
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,10 +120,29 @@ def test_id_host(there: Injection) -> None:
 def test_without_a_name(there: Injection) -> None:
     """Without control/me the names of the files are what is used, as in qmail."""
     (there.service.home / "control/me").unlink()
-    done = there.run("qm-inject", "-n", "a")
+    done = there.run("qm-inject", "-n", input=b"To: a, b@c+\n\n")
     assert done.returncode == 0
     assert b"Return-Path: <joe@defaulthost.defaultdomain>\n" in done.stdout
     assert b".qmail@idhost>\n" in done.stdout
+    assert b"\nTo: a@defaulthost.defaultdomain, b@c.plusdomain\n" in done.stdout
+
+
+def test_the_date_is_that_of_greenwich(there: Injection) -> None:
+    """Date, Message-ID and the m of QMAILINJECT tell the time of now, whatever TZ says."""
+    before = int(time.time())
+    done = there.run("qm-inject", "-n", "a@b.example", env={"TZ": "XYZ-05:30", "QMAILINJECT": "m"})
+    after = int(time.time())
+    made = re.match(
+        rb"Return-Path: <joe-(\d+)\.(\d+)@.*\nDate: (.*) -0000\nMessage-ID: <(\d{14})\.(\d+)\.qmail@", done.stdout
+    )
+    assert made is not None
+    told = [
+        int(made[1]),
+        calendar.timegm(time.strptime(made[3].decode(), "%a, %d %b %Y %H:%M:%S")),
+        calendar.timegm(time.strptime(made[4].decode(), "%Y%m%d%H%M%S")),
+    ]
+    assert before <= min(told) == max(told) <= after
+    assert made[2] == made[5]
 
 
 def test_a_broken_control_file_is_temporary(there: Injection) -> None:
@@ -134,11 +155,14 @@ def test_a_broken_control_file_is_temporary(there: Injection) -> None:
 
 
 def test_mail_followup_to(there: Injection, tmp_path: Path) -> None:
-    """QMAILMFTFILE names mailing lists; a file that cannot be read names none."""
+    """QMAILMFTFILE names mailing lists, from where the caller is; a file that cannot be read names none."""
     (tmp_path / "lists").write_text("# mine\nLIST@l.example  \n")
     message = b"To: list@l.example\nCc: ann@a.example\n\n"
     done = there.run("qm-inject", "-n", input=message, env={"QMAILMFTFILE": str(tmp_path / "lists")})
     assert b"\nMail-Followup-To: ann@a.example,\n  list@l.example\n" in done.stdout
+    (there.folder / "here").write_text("list@l.example")
+    done = there.run("qm-inject", "-n", input=message, env={"QMAILMFTFILE": "here"})
+    assert b"\nMail-Followup-To: ann@a.example,\n" in done.stdout
     done = there.run("qm-inject", "-n", input=message, env={"QMAILMFTFILE": str(tmp_path / "none")})
     assert (done.returncode, b"Followup" in done.stdout) == (0, False)
 

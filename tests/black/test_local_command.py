@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,20 +33,28 @@ def local(home: Path, tmp_path: Path) -> Local:
     """Run qm-local with a message on its descriptor 0."""
 
     def run(
-        *options: str, text: bytes = TEXT, ext: str = "", default: str = "./Maildir/", env: dict[str, str] | None = None
+        *options: str,
+        text: bytes = TEXT,
+        ext: str = "",
+        default: str = "./Maildir/",
+        env: dict[str, str] | None = None,
+        before: Sequence[str] = (),
     ) -> subprocess.CompletedProcess[bytes]:
         (tmp_path / "message").write_bytes(text)
         name = f"joe-{ext}" if ext else "joe"
         words = ["joe", str(home), name, "-" if ext else "", ext, "x.example", "ann@b.example", default]
         with (tmp_path / "message").open("rb") as message:
             message.seek(0, os.SEEK_END)
-            return _run([*options, *words], stdin=message.fileno(), env={"QMHOME": str(tmp_path), **(env or {})})
+            env = {"QMHOME": str(tmp_path), **(env or {})}
+            return _run([*options, *words], stdin=message.fileno(), env=env, before=before)
 
     return run
 
 
-def _run(words: list[str], *, stdin: int, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
-    command = ["/usr/bin/python3", "-bb", "-IS", str(BIN / "qm-local"), *words]
+def _run(
+    words: list[str], *, stdin: int, env: dict[str, str] | None = None, before: Sequence[str] = ()
+) -> subprocess.CompletedProcess[bytes]:
+    command = [*before, "/usr/bin/python3", "-bb", "-IS", str(BIN / "qm-local"), *words]
     return subprocess.run(
         command, stdin=stdin, env={"PATH": "/usr/bin:/bin", **(env or {})}, capture_output=True, timeout=60, check=False
     )
@@ -63,6 +71,21 @@ def test_delivery(home: Path, local: Local) -> None:
     assert _mail(home) == [HEAD + TEXT]
     assert local("--").stdout == DID
     assert len(_mail(home)) == 2
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize(
+    ("line", "looked"), [("./Maildir/", False), ("./Mailbox", False), ("|exit 0", True), ("&bob@b.example", True)]
+)
+def test_when_the_owner_is_looked_for(home: Path, tmp_path: Path, local: Local, line: str, looked: bool) -> None:
+    """Only a program and a forward need NEWSENDER, so only for them is .qmail-list-owner looked at."""
+    (home / ".qmail-list").write_text(line)
+    (home / ".qmail-list").chmod(0o600)
+    done = local(ext="list", before=["strace", "-f", "-o", str(tmp_path / "calls"), "-e", "trace=%file"])
+    assert done.returncode == (111 if line[0] == "&" else 0)  # there is no queue
+    calls = (tmp_path / "calls").read_text()
+    assert '".qmail-list"' in calls
+    assert ('".qmail-list-owner"' in calls) == looked
 
 
 def test_named_by_the_environment(home: Path, local: Local) -> None:

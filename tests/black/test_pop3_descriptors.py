@@ -156,6 +156,42 @@ def test_not_for_ever(home: Home) -> None:
     assert program.wait(LIMIT_S) == 1
 
 
+@both_ways
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (b"USER alice\r\nPASS secret\r\nQUIT\r\n", 0),
+        (b"QUIT\r\n", 0),
+        (b"", 0),
+        (b"USER alice\r\nPASS wrong\r\nQUIT\r\n", 1),
+    ],
+)
+def test_exit_codes(home: Home, way: dict[str, str], said: bytes, code: int) -> None:
+    """popup exits with 0 for a peer who leaves, or whose session ends well, with 1 if a login of his was refused."""
+    client, popup = home.popup(**way)
+    client.say(said)
+    client.socket.shutdown(socket.SHUT_WR)
+    client.rest()
+    assert popup.wait(LIMIT_S) == code
+
+
+@pytest.mark.parametrize(("way", "code"), [({}, 7), pytest.param({"QMCOLD": "1"}, 1, marks=cold.marks)])
+def test_a_session_that_fails(home: Home, way: dict[str, str], code: int) -> None:
+    """It exits with what the session does; after an exec that may have been checkpassword's word, which is 1."""
+    client, popup = home.start("qm-popup", "mx.example", "checkpassword", "sh", "-c", "exit 7", **way)
+    client.say(b"USER alice\r\nPASS secret\r\n")
+    client.rest()
+    assert popup.wait(LIMIT_S) == code
+
+
+def test_it_cannot_serve(home: Home) -> None:
+    """With a control file that is broken at the start popup exits with 111."""
+    home.control("maxlogins", "many")
+    client, popup = home.popup()
+    assert client.rest() == b""
+    assert popup.wait(LIMIT_S) == 111
+
+
 def test_a_refusal_takes_its_time(home: Home) -> None:
     """The answer to a refused login waits as long as userd says."""
     client, _ = home.popup()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from qm.unix.following import FIRST_S
 from tests.harness.injection import Injection
 from tests.harness.peers import ScriptedMx
 from tests.harness.queueservice import PYTHON, QueueService
@@ -52,6 +53,11 @@ def test_recipients_of_the_header(there: Injection) -> None:
         (["-fsue@s.example"], {}, b"sue@s.example", b"sue@s.example"),
         (["-f", "sue@s.example"], {"QMAILNAME": "Joe", "MAILHOST": "m.example"}, b"sue@s.example", b"sue@s.example"),
         (["-f", "sue"], {"QMAILHOST": "m.example"}, b"sue@test.example", b"sue@test.example"),
+        (["-f", "sue"], {"MAILHOST": "m.example"}, b"sue@test.example", b"sue@test.example"),
+        (["-f", "sue@s.example"], {"MAILNAME": "Joe"}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "sue@s.example"], {"NAME": "Joe"}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "sue@s.example"], {"QMAILUSER": "q", "QMAILSUSER": "s"}, b"sue@s.example", b"sue@s.example"),
+        (["-f", "a@b@s.example"], {}, b"a@b@s.example", b'"a@b"@s.example'),
         (["-f", "<sue@s.example>"], {}, b"sue@s.example", b"sue@s.example"),
         (["-rsue@s.example"], {}, b"sue@s.example", b"sue@s.example"),
         (["-f", "<>"], {"NAME": "Joe"}, b"", b'"Joe" <joe@test.example>'),
@@ -149,6 +155,33 @@ def test_smtp(suite: Suite) -> None:
     codes = [line[:3] for line in done.stdout.splitlines() if line[3:4] == b" "]
     assert codes == [b"220", b"250", b"250", b"250", b"250", b"354", b"250", b"221"]
     assert b"Subject: by bs\n" in suite.wait_for_mail()[0]
+
+
+def test_who_talks_by_bs(make_suite: Callable[..., Suite]) -> None:
+    """-bs is localhost to smtpd, and no limit of size counts, as its environment says (qmail.md 16.2)."""
+    suite = make_suite()
+    suite.control("databytes", "100\n")
+    suite.start()
+    talk = b"HELO me\r\nMAIL FROM:<joe@test.example>\r\nRCPT TO:<ann@test.example>\r\nDATA\r\n"
+    done = suite.run("sendmail", "-bs", input=talk + b"\r\n" + b"x" * 500 + b"\r\n.\r\nQUIT\r\n")
+    assert done.returncode == 0
+    mail = suite.wait_for_mail()[0]
+    assert b"\nReceived: from me (sendmail-bs@localhost [127.0.0.1])\n" in mail
+
+
+def test_the_environment_of_bs(there: Injection) -> None:
+    """-bs gives smtpd the whole environment that qmail.md 16.2 says, and what it runs sees it."""
+    there.folder.chmod(0o777)
+    queue = there.folder / "queue"
+    queue.write_text("#!/bin/sh\nenv > work/seen\ncat > /dev/null\n")
+    queue.chmod(0o755)
+    talk = b"HELO me\r\nMAIL FROM:<>\r\nRCPT TO:<ann@test.example>\r\nDATA\r\n\r\nx\r\n.\r\nQUIT\r\n"
+    done = there.run("sendmail", "-bs", input=talk, env={"QMAILQUEUE": "work/queue"})
+    assert done.returncode == 0
+    wanted = "PROTO=TCP TCPLOCALIP=127.0.0.1 TCPLOCALHOST=localhost TCPREMOTEIP=127.0.0.1 TCPREMOTEHOST=localhost"
+    assert {*wanted.split(), "TCPREMOTEINFO=sendmail-bs", "RELAYCLIENT=", "DATABYTES=0"} < set(
+        (there.folder / "seen").read_text().splitlines()
+    )
 
 
 def test_smtp_in_a_given_environment(suite: Suite) -> None:
@@ -293,6 +326,34 @@ def test_the_dialogue(watched: tuple[Suite, ScriptedMx]) -> None:
     assert "body" not in done.stdout.decode()
 
 
+MAILERS = {  # their names, and how each is told of our sendmail
+    "bsd-mailx": ["/usr/bin/bsd-mailx"],
+    "s-nail": ["/usr/bin/s-nail", "-:/", "-Sv15-compat", f"-Smta={BIN / 'sendmail'}"],
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in MAILERS])
+def test_the_dialogue_by_mail(watched: tuple[Suite, ScriptedMx], tmp_path: Path, name: str) -> None:
+    """``mail -v`` of BSD and of Heirloom show it too, and end when it has ended."""
+    suite, _ = watched
+    (tmp_path / "rc").write_text(f"set sendmail={BIN / 'sendmail'}\n")
+    env = {**suite.env, "HOME": str(tmp_path), "MAILRC": str(tmp_path / "rc")}
+    argv = [*MAILERS[name], "-v", "-s", "x", "far1@far.example", "far2@far.example", "ann@test.example"]
+    done = subprocess.run(argv, input=b"Hi\n", env=env, cwd="/", capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0
+    lines = done.stdout.decode().splitlines()
+    for line in [
+        "220 mx.test ESMTP", ">>> RCPT TO:<far1@far.example>", "550 5.1.1 no?[31msuch user", ">>> DATA",
+        "ann@test.example... success: ",
+    ]:  # fmt: skip
+        assert any(found.startswith(line) for found in lines), (line, lines)
+    assert sorted(found.split("... ")[1].split(":")[0] for found in lines if found.startswith("far")) == [
+        "failure",
+        "success",
+    ]
+    assert b"Hi" in suite.wait_for_mail()[0]
+
+
 @pytest.mark.needs_root
 def test_the_dialogue_is_the_senders(watched: tuple[Suite, ScriptedMx]) -> None:
     """A user sees his message's; whoever has the name of another's place hears nothing, nor can tell him anything."""
@@ -341,8 +402,25 @@ def test_a_follower_who_does_not_listen(watched: tuple[Suite, ScriptedMx]) -> No
     assert process.wait(60) == 0
 
 
+def test_nobody_can_be_followed(there: Injection) -> None:
+    """Under QMAILQUEUE that program has the message: a -v waits for nothing, and says so."""
+    queue = there.folder / "queue"
+    queue.write_text("#!/bin/sh\ncat > /dev/null\n")
+    queue.chmod(0o755)
+    env = {"QMAILQUEUE": str(queue)}
+    before = time.monotonic()
+    done = there.run("sendmail", "-v", "x@x.example", input=MESSAGE, env=env)
+    assert time.monotonic() - before < FIRST_S
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr == b"sendmail: warning: cannot follow the deliveries: QMAILQUEUE's program has the message\n"
+    queue.write_text("#!/bin/sh\nexit 31\n")
+    done = there.run("sendmail", "-v", "x@x.example", input=MESSAGE, env=env)
+    assert (done.returncode, b"follow" in done.stderr) == (100, False)
+
+
 def test_the_message_counts(there: Injection) -> None:
     """Where nothing can be shown, a -v says so, and the message is queued, once, with exit 0."""
     done = there.run("sendmail", "-v", "x@x.example", input=MESSAGE)
     assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.startswith(b"sendmail: warning: cannot follow the deliveries: ")
     assert there.only().recipients == [b"x@x.example"]

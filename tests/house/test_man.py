@@ -199,6 +199,7 @@ TESTS_OF: Final = {
     "qm-vacation": "unit/vacation black/test_dotqmail_programs.py",
     "preline": "black/test_dotqmail_programs.py",
     "rblsmtpd": "unit/rblsmtpd black/test_rblsmtpd.py",
+    "tcp-env": "black/test_tcpenv.py",
     "tcpclient": "black/test_tcpclient.py",
     "condredirect": "black/test_dotqmail_programs.py black/test_requiretls.py",
     "maildir2mbox": "black/test_maildir2mbox.py crash/test_maildir2mbox.py",

@@ -90,6 +90,13 @@ def test_wrong_command_lines(words: tuple[bytes, ...]) -> None:
         parse(words)
 
 
+@pytest.mark.parametrize("words", [(b"-I", b"eth0", *REST), (b"-Ieth0", *REST), (b"-vI", b"eth0", *REST)])
+def test_there_is_no_interface(words: tuple[bytes, ...]) -> None:
+    """-I, which the IPv6 patch of ucspi-tcp has, gets the usage: an address of the interface says it."""
+    with pytest.raises(Usage, match="no option -I; usage: tcpserver"):
+        parse(words)
+
+
 @given(st.lists(st.binary(max_size=6) | st.sampled_from([b"-v", b"-c", b"5", b"--"]), max_size=8))
 def test_any_words_are_options_or_usage(words: list[bytes]) -> None:
     """No command line makes parse fail otherwise."""
