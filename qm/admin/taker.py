@@ -1,7 +1,7 @@
 """The queue owner's part of an import: reading another system's messages from descriptors, and queueing them.
 
-A message is queued by the same steps as any other (qm.disk.accept), under an ID that is made of its birth and its name
-over there: a repetition is seen.
+A message is written by the same steps as any other (qm.disk.accept), under an ID that is made of its birth and its
+name over there, and waits in queue/import until root has written the ID down (qm.disk.staged).
 """
 
 import os
@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple
 
 from qm.disk.accept import Draft, NotQueued, Store, accept
+from qm.disk.staged import Stage, is_queued
 from qm.unix import fds
 from qm.wire import date, postfixqueue, qmailqueue, queueid
 from qm.wire.envelope import ADDRESS_MAX, Envelope
@@ -20,6 +21,7 @@ from qm.wire.route import Rules
 
 _CHUNK: Final = 262144  # bytes
 _RECORDS_MAX: Final = 64 * 1024 * 1024  # bytes of one of qmail's envelope files
+RELEASE: Final = b"release"  # a question beside the kinds of messages: let an ID go
 _PID_MASK: Final = (1 << 25) - 1
 
 
@@ -99,9 +101,10 @@ class Taker:
         self._rules = rules
         self._known = known
         self._store = None if dry_run else Store()
+        self._stage = None if dry_run else Stage()
 
     def take(self, kind: bytes, name: bytes, descriptors: list[int]) -> tuple[bytes, bytes, bytes]:
-        """Letter, text and ID: K queued (or would be), A it waits already, P taken before, N nobody waits, Z no."""
+        """Letter, text and ID: K is staged (or would be), A is queued already, P was before, N nobody waits, Z no."""
         try:
             mail = _READERS[kind](descriptors, self._rules)
             envelope = _checked(mail)
@@ -111,10 +114,11 @@ class Taker:
             if not envelope.recipients:
                 return b"N", b"nobody waits for it", message_id
             text = b"%d recipients, %d have it" % (len(envelope.recipients), mail.done)
-            if self._store is None:
-                return b"K", text, message_id
-            accepted = accept(self._store, self._draft(mail, kind, name, message_id))
-            return (b"A" if accepted.already else b"K"), text, accepted.name
+            if is_queued(message_id):
+                return b"A", text, message_id
+            if self._store is not None and self._stage is not None:
+                accept(self._store, self._draft(mail, kind, name, message_id), self._stage.steps)
+            return b"K", text, message_id
         except (Malformed, ValueError) as error:
             return b"Z", os.fsencode(str(error)), b""
         except (OSError, NotQueued) as error:
@@ -126,6 +130,20 @@ class Taker:
         received, born_ns = _received(kind, name), min(mail.born_ns, time.time_ns())
         return Draft(received, mail.message, lambda: mail.envelope, os.getuid(), os.getpid(), message_id, born_ns)
 
+    def _release(self, message_id: bytes) -> tuple[bytes, bytes, bytes]:
+        """Let a message go; without an ID, what an earlier run has left, and how many messages that were."""
+        assert self._stage is not None, "a dry run has taken nothing"
+        try:
+            if not message_id:
+                return b"K", b"%d" % self._stage.settle(self._known), b""
+            self._stage.release(message_id)
+            return b"K", b"", message_id
+        except OSError as error:
+            return b"Z", os.fsencode(f"cannot be let go: {error}"), message_id
+
+    def _answer(self, kind: bytes, name: bytes, descriptors: list[int]) -> tuple[bytes, bytes, bytes]:
+        return self._release(name) if kind == RELEASE else self.take(kind, name, descriptors)
+
     def serve(self, channel: socket.socket) -> None:
         while True:
             record, descriptors = fds.recv_record(channel)
@@ -133,7 +151,7 @@ class Taker:
                 return
             try:
                 kind, name = unpack(record, 2)
-                answer = self.take(kind, name, descriptors)
+                answer = self._answer(kind, name, descriptors)
                 fds.send_record(channel, pack(*(field.replace(b"\0", b"?") for field in answer)))
             finally:
                 fds.close_all(descriptors)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
@@ -12,8 +11,9 @@ import pytest
 
 from qm.disk import queuefile
 from qm.disk.cdb import Cdb
+from tests.harness.importing import Qmail, qm
 from tests.harness.postfix import Postfix
-from tests.harness.suite import BIN, HOST, ROOT, Suite
+from tests.harness.suite import HOST, Suite
 
 Make = Callable[..., Suite]
 MAIN_CF = """\
@@ -46,14 +46,6 @@ old@virtual.example   @new.example
 """
 ALIASES = "postmaster: root\nroot: ann\nprog: \"|cat >/dev/null\"\n"
 MESSAGE = b"Subject: waits\nFrom: joe@test.example\n\n" + b"x" * 5000 + b"\n.dot\nFrom here\nno end"
-
-
-def qm(suite: Suite, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command qm, by the interpreter of the tests."""
-    return subprocess.run(
-        [ROOT / ".venv/bin/python", "-bb", "-IS", BIN / "qm", *words, "--home", suite.home],
-        env=suite.env, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -170,26 +162,6 @@ def test_what_is_damaged(make_suite: Make, postfix: Postfix, open_folder: Path) 
     done = qm(suite, "import", "postfix", str(postfix.config), "--queue")
     assert f"{path}: NOT CARRIED OVER: message: the file is cut off" in done.stdout
     assert (done.returncode, len(queued(suite))) == (1, 1)
-
-
-class Qmail:
-    """A tree as qmail.md section 4 has it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        for name in ("control", "users", "alias", "queue/lock", "queue/todo", "queue/intd"):
-            (home / name).mkdir(parents=True)
-        self.number = 1000
-
-    def message(self, text: bytes, **files: bytes) -> int:
-        """A message with these of its files: info, local, remote, todo."""
-        self.number += 1
-        split = str(self.number % 23)
-        for name, content in {"mess": text, **files}.items():
-            folder = self.home / "queue" / name / ("" if name == "todo" else split)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / str(self.number)).write_bytes(content)
-        return self.number
 
 
 def test_qmail(make_suite: Make, open_folder: Path) -> None:
