@@ -24,7 +24,14 @@ _OF_POSTFIX: Final = frozenset(
         "setgid_group", "shlib_directory",
     )
 )  # fmt: skip
-_QUEUES: Final = ("incoming", "active", "deferred")
+_QUEUES: Final = {  # and of what kind a message in it is
+    "incoming": b"postfix", "active": b"postfix", "deferred": b"postfix", "hold": b"postfix-hold",
+    "maildrop": b"postfix-maildrop",
+}  # fmt: skip
+_LEFT: Final = {  # what else is there, and is not carried over
+    "corrupt": "message: Postfix calls it corrupt",
+    "trace": "who asked to be told that mail was delivered is not told",
+}
 _DOMAIN: Final = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
@@ -69,13 +76,18 @@ class Postfix:
         actions = () if why else (Write(target, f"{value}\n"),)
         return Finding(self._where(name), why or f"{name}: {target}: {value}", not why, actions)
 
+    def _text(self, name: str) -> str:
+        """The value, or the first line of the file that it names; raises Temporary, ValueError."""
+        value = self._known.value(name)
+        return text_of(value).split("\n", 1)[0].strip() if value.startswith("/") else value
+
+    def _origin(self) -> str:
+        return self._text("myorigin")
+
     def _line(self, name: str) -> Iterator[Finding]:
         control = {"myhostname": "me", "myorigin": "defaulthost", "message_size_limit": "databytes"}[name]
         if self._known.line(name) or name == "myhostname":
-            value = self._known.value(name)
-            if value.startswith("/"):
-                value = text_of(value).split("\n", 1)[0].strip()
-            yield self._single(name, control, value)
+            yield self._single(name, control, self._text(name))
 
     def rows(self, name: str, spec: str) -> Iterator[tuple[str, str, str]]:
         """Place, key and value of a table; raises ValueError for one whose text is nowhere."""
@@ -128,7 +140,7 @@ class Postfix:
                 yield Finding(self._where(name), f"{name}: {error}", False)
 
     def _aliases(self, name: str) -> Iterator[Finding]:
-        aliases = Aliases(self._home, self._known.value("myorigin"))
+        aliases = Aliases(self._home, self._origin())
         for spec in self._known.words(name):
             kind, _, path = spec.removeprefix("proxy:").partition(":")
             if kind not in _TEXT_TABLES or not path.startswith("/"):
@@ -141,7 +153,7 @@ class Postfix:
         specs = self._known.words(name)
         if not specs:
             return
-        virtual = Virtual(self._home, self._known.value("myorigin"))
+        virtual = Virtual(self._home, self._origin())
         for where, word in self.domains("virtual_alias_domains"):
             if _DOMAIN.fullmatch(word) and "." in word:
                 yield virtual.domain(where, word)
@@ -180,18 +192,20 @@ class Postfix:
         return "its master runs" if is_locked(self._queue_path("pid/master.pid")) else ""
 
     def rules(self) -> Rules:
-        return Rules(b"", frozenset(), frozenset(), {})
+        return Rules(self._origin().encode(), frozenset(), frozenset(), {})
 
     def queue(self) -> Iterator[Source | Finding]:
-        for queue in _QUEUES:
+        """What a master that runs no more has left: also in active/, and failures in bounce/ that were not told."""
+        bounces = {os.path.basename(path): path for path in self._files("bounce")}
+        for queue, kind in _QUEUES.items():
             for path in self._files(queue):
+                name = os.path.basename(path)
                 if os.stat(path, follow_symlinks=False).st_mode & 0o100:
-                    yield Source(b"postfix", os.path.basename(path), (path,))
+                    yield Source(kind, name, (path, bounces[name]) if name in bounces else (path,))
                 else:
                     yield Finding(path, "message: it was being written; nobody was told that it is there", True)
-        for queue, why in (("maildrop", "start Postfix once, and it moves on"), ("hold", "it is on hold"),
-                           ("corrupt", "Postfix calls it corrupt")):  # fmt: skip
-            yield from (Finding(path, f"message: {why}", False) for path in self._files(queue))
+        for queue, why in _LEFT.items():
+            yield from (Finding(path, why, False) for path in self._files(queue))
 
     def _files(self, queue: str) -> Iterator[str]:
         for folder, _, names in os.walk(self._queue_path(queue)):

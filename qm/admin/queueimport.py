@@ -30,9 +30,9 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Source(NamedTuple):
     """A message over there."""
 
-    kind: bytes  # postfix, qmail (preprocessed), or qmail-todo
+    kind: bytes  # postfix, postfix-hold, postfix-maildrop, qmail (preprocessed), or qmail-todo
     name: str  # what it is called there
-    paths: tuple[str, ...]  # postfix: the file; qmail: mess, info, local, remote; or mess, todo
+    paths: tuple[str, ...]  # postfix: the file, and that in bounce/; qmail: mess, info, local, remote; or mess, todo
 
 
 class _Child:
