@@ -102,7 +102,7 @@ def test_postfix(make_suite: Make, postfix: Postfix, open_folder: Path) -> None:
     assert left == [line for line in dry.stdout.splitlines() if "NOT CARRIED OVER" in line]
     main_cf = f"{postfix.config}/main.cf"
     assert {re.sub(r": NOT.*", "", line) for line in left} == {
-        f"{postfix.home}/transport:4", f"{postfix.home}/transport:5", f"{postfix.home}/virtual:4",
+        f"{postfix.home}/transport:5", f"{postfix.home}/virtual:4",
         *(f"{main_cf}:{number}" for number in (6, 9, 17, 19, 20, 21, 22)),
     }  # fmt: skip
     control = {path.name: path.read_text() for path in (suite.home / "control").iterdir()}
@@ -114,6 +114,7 @@ def test_postfix(make_suite: Make, postfix: Postfix, open_folder: Path) -> None:
     assert set(control["smtproutes"].split()) == {
         ":relay.example:2525", "routed.example:192.0.2.1", ".sub.example:hub.example:26", "direct.example:",
     }  # fmt: skip
+    assert control["lmtproutes"] == "odd.example:/run/lmtp\n"
     assert "virtual.example:alias-virtual" in control["virtualdomains"]
     (first, text), (second, _) = queued(suite)
     assert text.endswith(b"\n\n" + MESSAGE.split(b"\n\n", 1)[1] + b"\n")
