@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from qm.admin.action import Write
-from qm.admin.findings import AddLines, Finding, kept, text_of
-from qm.admin.fromqmail import is_locked
-from qm.admin.postfixtables import Aliases, Transport, Virtual
-from qm.admin.queueimport import Source
-from qm.errors import QmError, Temporary
-from qm.wire.maincf import BadSetting, Configuration, parse, table_rows
+from qm.admin.findings import AddLines, Finding, kept
+from qm.admin.postfixroutes import Transport, network_rules, socket_root
+from qm.admin.postfixsettings import BY_ITSELF, TRANSPORTS, Settings, is_text_table, leads_elsewhere
+from qm.admin.postfixspool import Spool
+from qm.admin.postfixtables import Aliases, Virtual
+from qm.admin.rules import AddRules
+from qm.errors import QmError
+from qm.wire.maincf import BadSetting, logical_lines
 from qm.wire.route import Rules
 
-_TEXT_TABLES: Final = frozenset(("btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash"))  # made of a text
 _OF_POSTFIX: Final = frozenset(
     (
         "alias_database", "command_directory", "compatibility_level", "daemon_directory", "data_directory",
@@ -24,138 +25,190 @@ _OF_POSTFIX: Final = frozenset(
         "setgid_group", "shlib_directory",
     )
 )  # fmt: skip
-_QUEUES: Final = ("incoming", "active", "deferred")
 _DOMAIN: Final = re.compile(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_BY_HAND: Final = {
+    "smtp_sasl_password_maps": "passwords are not taken: write them into control/smtpauth",
+    "smtpd_tls_cert_file": "put certificate and key into control/servercert.pem",
+    "smtpd_tls_key_file": "put certificate and key into control/servercert.pem",
+    "virtual_mailbox_maps": "make the mailboxes here, and move the mail",
+}
 
 
 class Postfix:
     """The Postfix whose configuration is in *folder*, for *home*."""
 
     def __init__(self, folder: str, home: str, hostname: str) -> None:
-        self._folder = folder
         self._home = home
-        self._main = os.path.join(folder, "main.cf")
-        try:
-            self._known = Configuration(parse(text_of(self._main)), hostname)
-        except BadSetting as error:
-            raise Temporary("cannot read the other system", detail=f"{self._main}:{error}") from error
+        self._set = Settings(folder, hostname)
+        spool = self._set.value("queue_directory")
+        self._transport = Transport(home, socket_root(self._set.services, spool))
+        self._spool = Spool(spool)
+        self.runs = self._spool.runs
+        self.queue = self._spool.queue
 
-    def _where(self, name: str) -> str:
-        line = self._known.line(name)
-        return f"{self._main}:{line}" if line else f"{self._main}: {name} (its default)"
+    def rules(self) -> Rules:
+        """Of them an import has the host of addresses without one; raises Temporary."""
+        return Rules(self._set.origin().encode(), frozenset(), frozenset(), {})
 
     def _ours(self, name: str) -> str:
         return os.path.join(self._home, name)
 
     def findings(self) -> Iterator[Finding]:
         for name, carry in self._CARRIED.items():
-            yield from self._guarded(name, carry)
-        for name, (value, _) in self._known.settings.items():
+            found = list(self._guarded(name, carry))
+            where = self._set.where(name)
+            if self._set.line(name) and all(finding.where != where for finding in found):
+                said = f"{len(found)} lines follow" if found else "nothing to carry over"
+                yield Finding(where, f"{name}: {said}", True)
+            yield from found
+        for name, value in self._set.all:
             if name not in self._CARRIED:
                 ours = name in _OF_POSTFIX
-                yield Finding(self._where(name), f"{name}: {'of Postfix only' if ours else value}", ours)
+                said = "of Postfix only" if ours else _BY_HAND.get(name, "it is") + f" {value}"
+                yield Finding(self._set.where(name), f"{name}: {said}", ours)
+        yield from self._listeners()
+
+    def _listeners(self) -> Iterator[Finding]:
+        """Services of master.cf that the network reaches; raises nothing."""
+        try:
+            lines = list(logical_lines(self._set.services))
+        except BadSetting as error:
+            yield Finding(f"{self._set.master}:{error}", "cannot be read", False)
+            return
+        for line, content in lines:
+            fields = content.split()
+            if fields[1:2] == ["inet"]:
+                plain = fields[7:] == ["smtpd"] and fields[0] in ("smtp", "25")
+                said = "qm-smtpd is at port 25" if plain else f"see services: {' '.join([fields[0], *fields[7:]])}"
+                yield Finding(f"{self._set.master}:{line}", said, plain)
 
     def _guarded(self, name: str, carry: Callable[["Postfix", str], Iterator[Finding]]) -> Iterator[Finding]:
         try:
             yield from carry(self, name)
         except QmError as error:
-            yield Finding(self._where(name), f"{name}: {error.detail or error.public}", False)
+            yield Finding(self._set.where(name), f"{name}: {error.detail or error.public}", False)
         except ValueError as error:
-            yield Finding(self._where(name), f"{name}: {error}", False)
+            yield Finding(self._set.where(name), f"{name}: {error}", False)
 
     def _single(self, name: str, control: str, value: str) -> Finding:
         target = self._ours(f"control/{control}")
         why = kept(target, value)
         actions = () if why else (Write(target, f"{value}\n"),)
-        return Finding(self._where(name), why or f"{name}: {target}: {value}", not why, actions)
+        return Finding(self._set.where(name), why or f"{name}: {target}: {value}", not why, actions)
 
     def _line(self, name: str) -> Iterator[Finding]:
         control = {"myhostname": "me", "myorigin": "defaulthost", "message_size_limit": "databytes"}[name]
-        if self._known.line(name) or name == "myhostname":
-            value = self._known.value(name)
-            if value.startswith("/"):
-                value = text_of(value).split("\n", 1)[0].strip()
-            yield self._single(name, control, value)
-
-    def rows(self, name: str, spec: str) -> Iterator[tuple[str, str, str]]:
-        """Place, key and value of a table; raises ValueError for one whose text is nowhere."""
-        kind, _, path = spec.removeprefix("proxy:").partition(":")
-        if kind not in _TEXT_TABLES or not path.startswith("/"):
-            raise ValueError(f"{spec}: not a table with a text")
-        try:
-            for line, key, value in table_rows(text_of(path)):
-                yield f"{path}:{line}", key, value
-        except BadSetting as error:
-            raise ValueError(f"{path}:{error}") from error
-
-    def domains(self, name: str) -> Iterator[tuple[str, str]]:
-        """Place and word of a list of domains, with what its tables and files have."""
-        for word in self._known.words(name):
-            if word.startswith("/"):
-                for line, text in enumerate(text_of(word).split("\n"), 1):
-                    if text.strip() and not text.lstrip().startswith("#"):
-                        yield f"{word}:{line}", text.split()[0]
-            elif ":" in word:
-                yield from ((where, key) for where, key, _ in self.rows(name, word) if "@" not in key)
-            else:
-                yield self._where(name), word
+        if self._set.line(name) or name == "myhostname":
+            yield self._single(name, control, self._set.text(name))
 
     def _domains(self, name: str) -> Iterator[Finding]:
-        files = ("locals", "rcpthosts") if name == "mydestination" else ("rcpthosts",)
-        for where, word in self.domains(name):
+        theirs = self._set.route_of(name)
+        for where, word in self._set.domains(name):
             if not _DOMAIN.fullmatch(word):
                 yield Finding(where, f"{name}: {word}: not a plain domain", False)
                 continue
-            lines: tuple[str, ...] = (word,)
-            if name == "relay_domains" and not word.startswith("."):
-                lines = (word, f".{word}")  # parent_domain_matches_subdomains
-            actions = tuple(AddLines(self._ours(f"control/{file}"), lines) for file in files)
-            said = f"{name}: {' '.join(lines)}: {', '.join(f'control/{file}' for file in files)}"
-            yield Finding(where, said, True, actions)
+            elsewhere = self._set.is_elsewhere(word)
+            if theirs and not elsewhere:
+                yield self._transport.finding(where, word, theirs)
+                if name == "relay_domains" and not word.startswith("."):
+                    yield self._transport.finding(where, f".{word}", theirs)
+            is_local = name == "mydestination" and not theirs and not elsewhere
+            yield self._domain(name, where, word, is_local=is_local)
+            if name == "mydestination" and not is_local and self._is_in_locals(word):
+                said = f"{word}: control/locals has it; take it out there, or its mail stays here"
+                yield Finding(where, f"{name}: {said}", False)
+
+    def _is_in_locals(self, word: str) -> bool:
+        return AddLines(self._ours("control/locals"), (word,)).is_done()
+
+    def _domain(self, name: str, where: str, word: str, *, is_local: bool) -> Finding:
+        files = ("locals", "rcpthosts") if is_local else ("rcpthosts",)
+        lines: tuple[str, ...] = (word,)
+        if name == "relay_domains" and not word.startswith("."):
+            lines = (word, f".{word}")  # parent_domain_matches_subdomains
+        actions = tuple(AddLines(self._ours(f"control/{file}"), lines) for file in files)
+        said = f"{name}: {' '.join(lines)}: {', '.join(f'control/{file}' for file in files)}"
+        return Finding(where, said, True, actions)
+
+    def _mailboxes(self, name: str) -> Iterator[Finding]:
+        if self._set.route_of(name):
+            yield from self._domains(name)
+        else:
+            for where, word in self._set.domains(name):
+                yield Finding(where, f"{name}: {word}: Postfix's own mailboxes; make them here", False)
+
+    def _class(self, name: str) -> Iterator[Finding]:
+        """A transport of all domains of a list; its lines are said there."""
+        value = self._set.value(name)
+        kind = value.partition(":")[0]
+        if value and kind not in BY_ITSELF:
+            (of,) = (of for of, settings in TRANSPORTS.items() if name in settings)
+            used = self._set.transport_of(of) == value and leads_elsewhere(value)
+            said = f"{value}, for {of}" if used else f"{value}: qm has nothing like it"
+            yield Finding(self._set.where(name), f"{name}: {said}", used)
+
+    def _networks(self, name: str) -> Iterator[Finding]:
+        if not self._set.line(name):
+            return  # its default are the addresses of this machine, and tcp.smtp has the local one
+        for word in self._set.words(name):
+            try:
+                rules = tuple(f'{network}:allow,RELAYCLIENT=""' for network in network_rules(word))
+            except ValueError as error:
+                yield Finding(self._set.where(name), f"{name}: {word}: {error}", False)
+                continue
+            path = self._ours("tcp.smtp")
+            yield Finding(self._set.where(name), f"{name}: {path}: {' '.join(rules)}", True, (AddRules(path, rules),))
 
     def _relayhost(self, name: str) -> Iterator[Finding]:
-        if self._known.value(name):
-            transport = Transport(self._home)
-            yield transport.finding(self._where(name), "*", f"smtp:{self._known.value(name)}")
+        if self._set.value(name):
+            yield self._transport.finding(self._set.where(name), "*", f"smtp:{self._set.value(name)}")
 
-    def _transport(self, name: str) -> Iterator[Finding]:
-        transport = Transport(self._home)
-        for spec in self._known.words(name):
+    def _transports(self, name: str) -> Iterator[Finding]:
+        for spec in self._set.words(name):
             try:
-                for where, key, value in self.rows(name, spec):
-                    yield transport.finding(where, key, value)
+                for where, key, value in self._set.rows(name, spec):
+                    yield self._transport.finding(where, key, value)
             except ValueError as error:
-                yield Finding(self._where(name), f"{name}: {error}", False)
+                yield Finding(self._set.where(name), f"{name}: {error}", False)
 
     def _aliases(self, name: str) -> Iterator[Finding]:
-        aliases = Aliases(self._home, self._known.value("myorigin"))
-        for spec in self._known.words(name):
-            kind, _, path = spec.removeprefix("proxy:").partition(":")
-            if kind not in _TEXT_TABLES or not path.startswith("/"):
-                yield Finding(self._where(name), f"{name}: {spec}: not a table with a text", False)
-            else:
+        aliases = Aliases(self._home, self._set.origin())
+        for spec in self._set.words(name):
+            path = is_text_table(spec)
+            if not path:
+                yield Finding(self._set.where(name), f"{name}: {spec}: not a table with a text", False)
+            elif self._set.line(name) or os.path.exists(path):
                 yield from aliases.findings(path)
-        yield from aliases.compiled()
+        lmtp = self._set.value("mailbox_transport") and self._set.route_of("mydestination")
+        yield from aliases.compiled([word for _, word in self._set.domains("mydestination")] if lmtp else [])
+
+    def _virtual_domains(self, name: str) -> Iterator[tuple[str, str]]:
+        """By default they are keys of the tables of virtual_alias_maps, and those without a text are said there."""
+        for word in self._set.words(name):
+            try:
+                yield from self._set.meant(name, word)
+            except ValueError:
+                if self._set.line(name):
+                    raise
 
     def _virtual(self, name: str) -> Iterator[Finding]:
-        specs = self._known.words(name)
-        if not specs:
-            return
-        virtual = Virtual(self._home, self._known.value("myorigin"))
-        for where, word in self.domains("virtual_alias_domains"):
+        virtual = Virtual(self._home, self._set.origin(), frozenset(self._set.local_domains()))
+        for where, word in self._virtual_domains("virtual_alias_domains"):
             if _DOMAIN.fullmatch(word) and "." in word:
                 yield virtual.domain(where, word)
-        for spec in specs:
+        for spec in self._set.words(name):
             try:
-                for where, key, value in self.rows(name, spec):
+                for where, key, value in self._set.rows(name, spec):
                     yield from virtual.row(where, key, value)
             except ValueError as error:
-                yield Finding(self._where(name), f"{name}: {error}", False)
-        yield from virtual.compiled(self._where(name))
+                yield Finding(self._set.where(name), f"{name}: {error}", False)
+        yield from virtual.compiled(self._set.where(name))
 
     def _with_virtual(self, name: str) -> Iterator[Finding]:
-        """Said with virtual_alias_maps."""
-        return iter(())
+        """What is no plain domain; the others are said with virtual_alias_maps."""
+        for where, word in self._virtual_domains(name):
+            if not _DOMAIN.fullmatch(word):
+                yield Finding(where, f"{name}: {word}: not a plain domain", False)
 
     _CARRIED: Final[dict[str, Callable[["Postfix", str], Iterator[Finding]]]] = {
         "myhostname": _line,
@@ -163,36 +216,15 @@ class Postfix:
         "message_size_limit": _line,
         "mydestination": _domains,
         "relay_domains": _domains,
-        "transport_maps": _transport,
+        "virtual_mailbox_domains": _mailboxes,
+        "mailbox_transport": _class,
+        "local_transport": _class,
+        "relay_transport": _class,
+        "virtual_transport": _class,
+        "mynetworks": _networks,
+        "transport_maps": _transports,
         "relayhost": _relayhost,
         "virtual_alias_maps": _virtual,  # first: its line of .qmail-default passes on what it does not know
         "alias_maps": _aliases,
         "virtual_alias_domains": _with_virtual,
     }
-
-    # the queue
-
-    def _queue_path(self, name: str) -> str:
-        return os.path.join(self._known.value("queue_directory"), name)
-
-    def runs(self) -> str:
-        """Why the queue may change under our hands; empty if it does not."""
-        return "its master runs" if is_locked(self._queue_path("pid/master.pid")) else ""
-
-    def rules(self) -> Rules:
-        return Rules(b"", frozenset(), frozenset(), {})
-
-    def queue(self) -> Iterator[Source | Finding]:
-        for queue in _QUEUES:
-            for path in self._files(queue):
-                if os.stat(path, follow_symlinks=False).st_mode & 0o100:
-                    yield Source(b"postfix", os.path.basename(path), (path,))
-                else:
-                    yield Finding(path, "message: it was being written; nobody was told that it is there", True)
-        for queue, why in (("maildrop", "start Postfix once, and it moves on"), ("hold", "it is on hold"),
-                           ("corrupt", "Postfix calls it corrupt")):  # fmt: skip
-            yield from (Finding(path, f"message: {why}", False) for path in self._files(queue))
-
-    def _files(self, queue: str) -> Iterator[str]:
-        for folder, _, names in os.walk(self._queue_path(queue)):
-            yield from (os.path.join(folder, name) for name in sorted(names))

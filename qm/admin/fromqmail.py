@@ -12,12 +12,15 @@ from qm import newmrh, tcprules
 from qm.admin.action import Action, Write, read
 from qm.admin.findings import AddLines, Compile, Finding, kept, text_of
 from qm.admin.queueimport import Source
+from qm.admin.rules import compile_rules
 from qm.disk import cdb
 from qm.disk.control import TABLE, BadControl, Controls, Kind
 from qm.errors import QmError, Temporary
 from qm.wire import assign, route
 
-_RULES: Final = ("tcp.smtp", "control/tcp.smtp", "etc/tcp.smtp")
+_RULES: Final = ("tcp.smtp", "control/tcp.smtp", "etc/tcp.smtp")  # and below /etc; there is no one place
+_USERS: Final = ("append", "exclude", "include", "mailnames", "subusers")  # qm-pw2u reads what qmail-pw2u read
+_MADE: Final = ("assign", "cdb")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,19}")
 _LOCK: Final = "queue/lock/sendmutex"
 
@@ -25,8 +28,9 @@ _LOCK: Final = "queue/lock/sendmutex"
 class Qmail:
     """The qmail whose home is *folder*, for *home*."""
 
-    def __init__(self, folder: str, home: str) -> None:
+    def __init__(self, folder: str, home: str, etc: str = "/etc") -> None:
         self._folder = folder
+        self._etc = etc
         self._home = home
         if not os.path.isdir(self._path("control")):
             raise Temporary("that is no qmail", detail=f"{folder} has no control/")
@@ -43,10 +47,13 @@ class Qmail:
         if not os.path.exists(self._path("control/rcpthosts")):
             yield Finding(self._path("control/rcpthosts"), "is missing: qmail then relays for all, qm never", False)
         yield from self._guarded(self._assign, "users/assign")
+        if os.path.isdir(self._path("users")):
+            for name in sorted(set(os.listdir(self._path("users"))).difference(_MADE)):
+                yield from self._guarded(self._users, f"users/{name}")
         if os.path.isdir(self._path("alias")):
             for name in sorted(os.listdir(self._path("alias"))):
                 yield from self._guarded(self._alias, f"alias/{name}")
-        for name in _RULES:
+        for name in (*_RULES, os.path.join(self._etc, "tcp.smtp")):
             yield from self._guarded(self._rules, name)
 
     def _guarded(self, carry: Callable[[str], Iterator[Finding]], name: str) -> Iterator[Finding]:
@@ -116,6 +123,15 @@ class Qmail:
         actions: tuple[Action, ...] = (Write(target, text), Compile(self._ours("users/cdb"), (target,), compile_it))
         yield Finding(self._path(name), why or f"{target} and users/cdb", not why, () if why else actions)
 
+    def _users(self, name: str) -> Iterator[Finding]:
+        source, target = self._path(name), self._ours(name)
+        if os.path.basename(name) not in _USERS:
+            yield Finding(source, "is a file of users/ that qm does not have", False)
+            return
+        text = text_of(source)
+        why = kept(target, text)
+        yield Finding(source, why or target, not why, () if why else (Write(target, text),))
+
     def _alias(self, name: str) -> Iterator[Finding]:
         source, target = self._path(name), self._ours(name)
         if not os.path.basename(name).startswith(".qmail"):
@@ -143,11 +159,8 @@ class Qmail:
         if why:
             yield Finding(source, f"{why}; its rules are: {'; '.join(lines)}", False)
             return
-
-        def compile_it() -> None:
-            cdb.write(f"{target}.cdb", tcprules.compile_rules(io.BytesIO((read(target) or "").encode())).items())
-
-        actions = (Write(target, text), Compile(f"{target}.cdb", (target,), compile_it))
+        compiled = Compile(f"{target}.cdb", (target,), lambda: compile_rules(target))
+        actions = (Write(target, text), compiled)
         yield Finding(source, f"{target}: {len(lines)} rules", True, actions)
 
     # the queue

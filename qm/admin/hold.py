@@ -1,4 +1,4 @@
-"""qm hold: messages over a limit of their login, which wait for the administrator."""
+"""qm hold: messages over a limit of their login, or imported as on hold, which wait for the administrator."""
 
 import os
 from collections.abc import Sequence
@@ -37,7 +37,10 @@ def command(home: str) -> None:
 
 def _line(name: bytes, envelope: Envelope) -> str:
     born = date.rfc5322(envelope.born_ns // 1_000_000_000).decode()
-    who = f"login {_text(envelope.login)} by {_text(envelope.held)}, at {_text(envelope.client)}"
+    if envelope.held == held.IMPORTED:
+        who = "on hold in the system that it came from"
+    else:
+        who = f"login {_text(envelope.login)} by {_text(envelope.held)}, at {_text(envelope.client)}"
     return f"{name.decode()}  {born}  {who}  <{_text(envelope.sender)}>, {len(envelope.recipients)} recipients"
 
 

@@ -1,13 +1,14 @@
-"""Postfix's tables of transports and aliases, as control files and databases of fastforward.
+"""Postfix's tables of aliases, as databases of fastforward.
 
 What aliases lead to is a text in alias/, which is compiled there: `aliases` for sendmail's format, `virtual` in
-setforward's for virtual_alias_maps.  alias/.qmail-default asks both for the names of nobody, and
-alias/.qmail-virtual-default the second for virtual domains.
+setforward's for virtual_alias_maps.  alias/.qmail-default asks both for the names of nobody.  Addresses whose domain is
+not local come to the second by a line of virtualdomains and alias/.qmail-virtual-default; so do names of the first, by
+alias/.qmail-aliases-default, at a domain that an LMTP server has otherwise.  Where the alias user is no account, what
+virtualdomains puts before them is not taken off: then .qmail-alias-virtual-default and the like count.
 """
 
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from qm.admin.action import Write, read
@@ -16,41 +17,13 @@ from qm.disk import cdb
 from qm.wire import aliases, forwarding
 from qm.wire.forwarding import BadForward, Command
 
-_NEXT_HOP: Final = re.compile(r"(?:\[([A-Za-z0-9_.:-]+)\]|([A-Za-z0-9_.-]+))(?::([0-9]{1,5}))?")
-_HOST: Final = re.compile(r"(\.?)([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)")
 _PREFIX: Final = "alias-virtual"
+_PREFIX_OF_ALIASES: Final = "alias-aliases"
 _ASKERS: Final = {  # .qmail files, and the option: -p leaves what it does not know to the next line
-    "virtual": {".qmail-virtual-default": "-d", ".qmail-default": "-dp"},
+    "virtual": {".qmail-virtual-default": "-d", ".qmail-alias-virtual-default": "-d", ".qmail-default": "-dp"},
     "aliases": {".qmail-default": "-d"},
 }
 _Compiler = Callable[[bytes], list[tuple[bytes, bytes]]]
-
-
-class Transport:
-    def __init__(self, home: str) -> None:
-        self._path = os.path.join(home, "control/smtproutes")
-
-    def finding(self, where: str, key: str, value: str) -> Finding:
-        """``key transport:nexthop`` as a line of smtproutes."""
-        transport, _, hop = value.partition(":")
-        host = "" if key == "*" else key
-        if host and not _HOST.fullmatch(host):
-            return Finding(where, f"{key} {value}: smtproutes has hosts only", False)
-        if transport not in ("", "smtp", "relay"):
-            return Finding(where, f"{key} {value}: smtproutes has no transport {transport}", False)
-        if not hop:
-            return self._line(where, f"{host}:", "by MX")
-        match = _NEXT_HOP.fullmatch(hop)
-        if match is None:
-            return Finding(where, f"{key} {value}: smtproutes has no such next hop", False)
-        relay = match[1] or match[2]
-        relay = f"[{relay}]" if ":" in relay else relay
-        said = "" if match[1] else "its MX records are not asked, only its addresses"
-        return self._line(where, f"{host}:{relay}" + (f":{match[3]}" if match[3] else ""), said)
-
-    def _line(self, where: str, line: str, said: str) -> Finding:
-        shown = f"control/smtproutes: {line}{f' ({said})' * bool(said)}"
-        return Finding(where, shown, True, (AddLines(self._path, (line,)),))
 
 
 class Aliases:
@@ -76,11 +49,24 @@ class Aliases:
         yield Finding(path, f"alias/aliases: {sum(e.key[:1] == b':' for e in found.entries)} aliases; they do not count"
                       " for names of users", True)  # fmt: skip
 
-    def compiled(self) -> Iterator[Finding]:
+    def compiled(self, lmtp: Collection[str]) -> Iterator[Finding]:
+        """*lmtp* are domains whose other mail an LMTP server gets."""
+        if self._texts and lmtp:
+            yield from self._before(lmtp)
         if self._texts:
             yield from _database(self._home, "aliases", "".join(self._texts), self._compile)
             path = os.path.join(self._home, "control/aliasfile")
             yield Finding(path, "alias/aliases, for newaliases", True, (Write(path, "alias/aliases\n"),))
+
+    def _before(self, domains: Collection[str]) -> Iterator[Finding]:
+        """Postfix's local(8) looks at aliases before its mailbox_transport."""
+        keys = [key for key, _ in self._compile("".join(self._texts).encode()) if key[:1] == forwarding.ADDRESS]
+        names = [key[1:-1].decode() for key in keys if key.endswith(b"@")]
+        lines = tuple(f"{name}@{domain}:{_PREFIX_OF_ALIASES}" for domain in domains for name in names)
+        path = os.path.join(self._home, "control/virtualdomains")
+        yield Finding(path, f"aliases of {' '.join(domains)}: {len(lines)} lines", True, (AddLines(path, lines),))
+        for name in ("aliases", "alias-aliases"):
+            yield _asker(os.path.join(self._home, f"alias/.qmail-{name}-default"), "|fastforward -d aliases.cdb")
 
     def _compile(self, text: bytes) -> list[tuple[bytes, bytes]]:
         return [(entry.key, forwarding.encode(entry.commands)) for entry in aliases.parse(text, self._host).entries]
@@ -91,12 +77,16 @@ def _compile_forward(text: bytes) -> list[tuple[bytes, bytes]]:
 
 
 class Virtual:
-    def __init__(self, home: str, host: str) -> None:
+    def __init__(self, home: str, host: str, local: Collection[str]) -> None:
+        """*local* are the domains whose users are here."""
         self._home = home
         self._host = host.encode()
+        self._local = local
+        self._virtual: set[str] = set()
         self._entries: dict[bytes, list[Command]] = {}
 
     def domain(self, where: str, name: str) -> Finding:
+        self._virtual.add(name.lower())
         actions = (
             AddLines(os.path.join(self._home, "control/rcpthosts"), (name,)),
             AddLines(os.path.join(self._home, "control/virtualdomains"), (f"{name}:{_PREFIX}",)),
@@ -119,8 +109,12 @@ class Virtual:
             return
         target = (key if at else f"{key}@").encode()
         self._entries.setdefault(forwarding.key(target), found)
-        note = "" if at and domain else "; not for names of users"
-        yield Finding(where, f"alias/virtual: {target.decode()}{note}", True)
+        if domain and domain not in self._local and domain not in self._virtual:
+            path, line = os.path.join(self._home, "control/virtualdomains"), f"{key.removeprefix('@')}:{_PREFIX}"
+            yield Finding(where, f"alias/virtual: {target.decode()}; {path}: {line}", True, (AddLines(path, (line,)),))
+        else:
+            note = "; not for names of users" if domain not in self._virtual else ""
+            yield Finding(where, f"alias/virtual: {target.decode()}{note}", True)
 
     def compiled(self, where: str) -> Iterator[Finding]:
         if self._entries:
@@ -139,6 +133,8 @@ def _database(home: str, name: str, text: str, compiled: _Compiler) -> Iterator[
     actions = (Write(path, text), Compile(f"{path}.cdb", (path,), compile_it))
     yield Finding(path, why or "and its cdb", not why, () if why else actions)
     for file, option in _ASKERS[name].items():
-        asker = os.path.join(home, "alias", file)
-        line = f"|fastforward {option} {name}.cdb"
-        yield Finding(asker, line, True, (AddLines(asker, (line,)),))
+        yield _asker(os.path.join(home, "alias", file), f"|fastforward {option} {name}.cdb")
+
+
+def _asker(path: str, line: str) -> Finding:
+    return Finding(path, line, True, (AddLines(path, (line,)),))

@@ -1,8 +1,8 @@
 """Taking messages out of another system's queue: root opens the files, a child that is the queue's owner reads them.
 
-So no byte of a message is parsed by root.  What has been queued is a line of `imported`, so that a second run repeats
-nothing that the first has done; a crash between the two leaves the ID in the queue, which is then seen.  The source is
-only read.
+So no byte of a message is parsed by root.  A message is written to queue/import first, then its ID to `imported`, and
+only then it is let go: so a second run repeats nothing that the first has done, whenever that was killed and whatever
+send has delivered since (qm.disk.staged).  The source is only read.
 """
 
 import errno
@@ -10,10 +10,11 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from qm.admin.findings import Finding
-from qm.admin.taker import Taker
+from qm.admin.taker import RELEASE, Taker
 from qm.disk import queue
 from qm.disk.accept import NotQueued
 from qm.errors import QmError, Temporary
@@ -29,9 +30,9 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Source(NamedTuple):
     """A message over there."""
 
-    kind: bytes  # postfix, qmail (preprocessed), or qmail-todo
+    kind: bytes  # postfix, postfix-hold, postfix-maildrop, qmail (preprocessed), or qmail-todo
     name: str  # what it is called there
-    paths: tuple[str, ...]  # postfix: the file; qmail: mess, info, local, remote; or mess, todo
+    paths: tuple[str, ...]  # postfix: the file, and that in bounce/; qmail: mess, info, local, remote; or mess, todo
 
 
 class _Child:
@@ -58,9 +59,19 @@ class _Child:
                 os._exit(code)
         theirs.close()
 
-    def ask(self, source: Source, descriptors: list[int]) -> tuple[bytes, bytes, bytes]:
+    def take(self, source: Source, descriptors: list[int]) -> tuple[bytes, bytes, bytes]:
+        return self._ask(source.kind, os.fsencode(source.name), descriptors)
+
+    def release(self, message_id: bytes = b"") -> str:
+        """Let a message go, or what an earlier run has left, and how many messages that were; raises Temporary."""
+        letter, text, _ = self._ask(RELEASE, message_id, [])
+        if letter != b"K":
+            raise Temporary("what has been taken waits for the next run", detail=os.fsdecode(text))
+        return text.decode("ascii")
+
+    def _ask(self, kind: bytes, name: bytes, descriptors: list[int]) -> tuple[bytes, bytes, bytes]:
         try:
-            fds.send_record(self.channel, pack(source.kind, os.fsencode(source.name)), descriptors)
+            fds.send_record(self.channel, pack(kind, name), descriptors)
             record, _ = fds.recv_record(self.channel)
         except OSError as error:
             raise self._gone() from error
@@ -78,7 +89,7 @@ class _Child:
 
 
 class _Memory:
-    """`imported`, which has a line for each message that has been queued: its ID, system and name."""
+    """`imported`, which has a line for each message that is let go: its ID, system and name."""
 
     def __init__(self, *, dry_run: bool) -> None:
         flags = os.O_RDONLY if dry_run else os.O_RDWR | os.O_APPEND | os.O_CREAT
@@ -91,6 +102,9 @@ class _Memory:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with open(self._fd, "rb", closefd=False) as file:
                 lines = file.read().splitlines(keepends=True)
+            if not dry_run:  # what is believed here must be true after a crash, too
+                os.fsync(self._fd)
+                queue.sync_directory(".")
             self.known = {line.partition(b" ")[0] for line in lines}
             if lines and not lines[-1].endswith(b"\n"):
                 self._gap = b"\n"  # a crash has cut the last line short
@@ -102,13 +116,18 @@ class _Memory:
             raise Temporary("cannot write down what is taken", detail=f"{MEMORY}: {error.strerror}") from error
 
     def add(self, source: Source, message_id: bytes) -> None:
-        """Raises Temporary; the message is in the queue then, and will be seen there."""
-        line = b"%b %b %b\n" % (message_id, source.kind, os.fsencode(source.name))
+        """Raises Temporary; the message must not be let go then."""
+        line = self._gap + b"%b %b %b\n" % (message_id, source.kind, os.fsencode(source.name))
+        size = -1
         try:
-            if os.write(self._fd, self._gap + line) < len(self._gap + line):
+            size = os.fstat(self._fd).st_size
+            if os.write(self._fd, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._fd)
         except OSError as error:
+            with suppress(OSError):
+                if size >= 0:
+                    os.ftruncate(self._fd, size)
             raise Temporary("cannot write down what has been taken", detail=f"{MEMORY}: {error.strerror}") from error
         self._gap = b""
 
@@ -144,6 +163,8 @@ def carry(sources: Iterable[Source], rules: Rules, *, dry_run: bool) -> Iterator
     memory = _Memory(dry_run=dry_run)
     child = _Child(rules, memory.known, dry_run=dry_run)
     try:
+        if not dry_run and (count := child.release()) != "0":
+            yield Finding(queue.IMPORT, f"{count} messages that an interrupted import has left are let go", True)
         for source in sources:
             yield _carry_one(source, memory, child, dry_run=dry_run)
     finally:
@@ -158,12 +179,13 @@ def _carry_one(source: Source, memory: _Memory, child: _Child, *, dry_run: bool)
     except (OSError, Malformed) as error:
         return Finding(where, f"message: {error}", False)
     try:
-        letter, text, message_id = child.ask(source, opened)
+        letter, text, message_id = child.take(source, opened)
     finally:
         fds.close_all(opened)
     if letter not in _SAID:
         return Finding(where, f"message: {os.fsdecode(text)}", False)
     if not dry_run and letter in b"KA":
         memory.add(source, message_id)
+        child.release(message_id)
     named = "" if letter == b"N" else f", as {message_id.decode('ascii')}"
     return Finding(where, f"message: {os.fsdecode(text)}{named}{_SAID[letter]}", True)

@@ -1,7 +1,8 @@
 """queue/held: messages that a login has sent over a limit of its hour; taken, durable, and nobody works on them.
 
-An administrator releases or deletes them (`qm hold`), or send gives them up when their time in the queue is over.  Each
-is one file, and what is done with it is a rename or an unlink: a crash leaves it here or there, never in between.
+An administrator releases or deletes them (`qm hold`), or send gives them up when their time in the queue is over.  What
+was on hold in another system when `qm import` took it (IMPORTED) has no such time: it had none there.  Each is one
+file, and what is done with it is a rename or an unlink: a crash leaves it here or there, never in between.
 """
 
 import os
@@ -15,6 +16,7 @@ from qm.disk.trigger import Poker
 from qm.wire import queueid
 from qm.wire.envelope import Envelope
 
+IMPORTED: Final = b"import"  # in the place of a limit
 ALL_MAX: Final = 10_000  # messages of all logins; each one more is held after a look at all of them
 
 

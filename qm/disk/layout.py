@@ -95,6 +95,8 @@ PLACES: Final = (
     Place("queue/state/*", F, USE, ("qmails",), 0o640, "what happened to a message's recipients"),
     Place("queue/held", D, START, Q, 0o770, "messages that wait for the administrator"),
     Place("queue/held/*", F, USE, Q, 0o640, "a message"),
+    Place("queue/import", D, USE, Q, 0o700, "messages that qm import has read, and not let go"),
+    Place("queue/import/*", F, USE, Q, 0o640, "a message"),
     Place("queue/bad", D, START, Q, 0o770, "files that fail their own check"),
     Place("queue/bad/*", F, USE, Q, 0o640, "a file that failed its own check"),
 )

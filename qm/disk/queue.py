@@ -5,6 +5,7 @@
     queue/cur/ID     send works on it
     queue/state/ID   what happened to its recipients so far
     queue/held/ID    accepted and durable, over a limit of its login: nobody works on it until it is released
+    queue/import/ID  read by `qm import`, which has not let it go yet (qm.disk.staged); made when it is needed
     queue/bad/ID     a file that fails its own check: kept, reported, never delivered, never deleted by us
     queue/lock       held by the service
     queue/trigger    FIFO: the IDs of what has come into new/, a line each
@@ -27,6 +28,7 @@ NEW: Final = "queue/new"
 CUR: Final = "queue/cur"
 STATE: Final = "queue/state"
 HELD: Final = "queue/held"
+IMPORT: Final = "queue/import"
 BAD: Final = "queue/bad"
 LOCK: Final = "queue/lock"
 TRIGGER: Final = "queue/trigger"
@@ -37,8 +39,8 @@ UMASK: Final = 0o027  # of whoever writes here: send, of the same group, must be
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def _directory(path: str) -> None:
-    """Make *path*, or set its mode right."""
+def make_directory(path: str) -> None:
+    """Make *path*, or set its mode right; raises OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -54,7 +56,7 @@ def make() -> None:
     """Make what is missing below queue/, as its owner.  Raises Temporary that names the path."""
     try:
         for path in (TMP, NEW, CUR, STATE, HELD, BAD):
-            _directory(path)
+            make_directory(path)
         path = TRIGGER
         try:
             os.mkfifo(path, 0o600)

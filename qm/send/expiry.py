@@ -1,5 +1,7 @@
 """Held messages whose time in the queue is over: they fail for all recipients, and the sender hears of it.
 
+What `qm import` has found on hold waits for the administrator alone.
+
 What has become of them is written to their state file first, durably, and then they move to cur/, where they are like
 any message whose recipients are settled.  A crash in between leaves a state without a message, which the next start
 removes, and the message held: it is given up then.
@@ -90,7 +92,7 @@ class Expiry:
     def _give_up(self, name: bytes, now_s: int) -> None:
         try:
             envelope = held.envelope(name)
-            if envelope is None:
+            if envelope is None or envelope.held == held.IMPORTED:
                 return
             for step in STEPS:
                 step(name, envelope, now_s)

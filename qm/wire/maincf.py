@@ -18,7 +18,7 @@ DEFAULTS: Final = {
     "mydomain": "localdomain",
     "myorigin": "$myhostname",
     "mydestination": "$myhostname, localhost.$mydomain, localhost",
-    "alias_maps": "",
+    "alias_maps": "hash:/etc/aliases",
     "queue_directory": "/var/spool/postfix",
     "relay_domains": "",
     "virtual_alias_domains": "$virtual_alias_maps",
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 def parse(text: str) -> dict[str, Setting]:
     """The last setting of each parameter; raises BadSetting."""
     found = {}
-    for line, content in _logical_lines(text):
+    for line, content in logical_lines(text):
         match = _NAME.fullmatch(content)
         if match is None:
             raise BadSetting(f"{line}: neither name = value nor a comment")
@@ -47,7 +47,7 @@ def parse(text: str) -> dict[str, Setting]:
     return found
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines with what continues them: what begins with a blank does; comments and empty lines do not count."""
     count, pieces = 0, list[str]()
     for number, line in enumerate(text.split("\n"), 1):
@@ -114,7 +114,7 @@ class Configuration:
 
 def table_rows(text: str) -> Iterator[tuple[int, str, str]]:
     """Line, key in lower case and value of a postmap(1) source; raises BadSetting."""
-    for line, content in _logical_lines(text):
+    for line, content in logical_lines(text):
         key, _, value = content.partition(" " if "\t" not in content.split(" ", 1)[0] else "\t")
         key, value = key.strip(), value.strip()
         if not value:

@@ -4,7 +4,8 @@ Envelope records come first, then M and the message's lines, then X and what was
 records jump.  Everything is checked: a file that was cut, that loops, or that has a record we do not know is Malformed.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple
 
 from qm.wire import xtext
@@ -22,9 +23,13 @@ _RET: Final = {b"1": b"FULL", b"2": b"HDRS"}
 _NAMES: Final = {b"n": b"notify_flags", b"o": b"dsn_orig_rcpt", b"<": b"ret_flags", b"i": b"envelope_id"}
 
 
+_BOUNCED: Final = re.compile(rb"^offset=([0-9]{1,18})$", re.MULTILINE)
+
+
 class Mail(NamedTuple):
     envelope: Envelope  # with the recipients that have not got it yet
     done: int  # those that have
+    failed: int  # those that are among the first because their failure was not told
     arrived_ns: int
 
 
@@ -35,6 +40,7 @@ class _Reader:
         self._read = read
         self._position = 0  # of the buffer's end
         self._buffer = b""
+        self.offset = 0  # of the record in hand
         self._jumps = 0
         self._total = 0
 
@@ -67,6 +73,7 @@ class _Reader:
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         while True:
+            self.offset = self._position - len(self._buffer)
             kind, length = self._take(1), self._length()
             if length > _RECORD_MAX:
                 raise Malformed("a record is too long")
@@ -95,7 +102,10 @@ def _recipient(address: bytes, known: dict[bytes, bytes]) -> Recipient:
 
 
 class _Envelope:
-    def __init__(self) -> None:
+    def __init__(self, untold: Collection[int]) -> None:
+        """*untold* are offsets of recipients who count as done, and of whose failure the sender has not heard."""
+        self._untold = untold
+        self.failed = 0
         self.sender: bytes | None = None
         self.recipients: list[Recipient] = []
         self.done = 0
@@ -104,7 +114,10 @@ class _Envelope:
         self.attributes: dict[bytes, bytes] = {}
         self._of_next: dict[bytes, bytes] = {}  # said of the recipient that comes
 
-    def take(self, kind: bytes, data: bytes) -> None:
+    def take(self, kind: bytes, data: bytes, offset: int) -> None:
+        if kind == b"D" and offset in self._untold:
+            self.failed += 1
+            kind = b"R"
         if kind == b"A" or kind in _NAMES:
             name, value = (_NAMES[kind], data) if kind in _NAMES else _attribute(data)
             own = name in (b"notify_flags", b"dsn_orig_rcpt")
@@ -147,20 +160,26 @@ class _Envelope:
 _CONTENT: Final = frozenset((b"N", b"L"))
 
 
-def read(read_at: Read) -> Mail:
+def bounced(text: bytes) -> frozenset[int]:
+    """What a file of bounce/ says, in which the failures of a message are until its sender is told: `untold` below."""
+    return frozenset(map(int, _BOUNCED.findall(text)))
+
+
+def read(read_at: Read, untold: Collection[int] = ()) -> Mail:
     """The envelope, after a look at the whole file; raises Malformed."""
-    envelope, inside, ended = _Envelope(), False, False
-    for kind, data in _Reader(read_at):
+    envelope, inside, ended = _Envelope(untold), False, False
+    reader = _Reader(read_at)
+    for kind, data in reader:
         if kind in (b"M", b"X"):
             inside = kind == b"M"
             ended = ended or kind == b"X"
         elif inside and kind not in _CONTENT and kind != b"w":
             raise Malformed("what is no line stands in the message")
         elif not inside and kind != b"E":
-            envelope.take(kind, data)
+            envelope.take(kind, data, reader.offset)
     if not ended:
         raise Malformed("the message has no end")
-    return Mail(envelope.finished(), envelope.done, envelope.arrived_ns)
+    return Mail(envelope.finished(), envelope.done, envelope.failed, envelope.arrived_ns)
 
 
 def message(read_at: Read) -> Iterator[bytes]:

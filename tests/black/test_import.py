@@ -2,7 +2,7 @@
 
 import os
 import re
-import subprocess
+import socket
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
@@ -12,8 +12,10 @@ import pytest
 
 from qm.disk import queuefile
 from qm.disk.cdb import Cdb
+from tests.harness.importing import Qmail, qm
 from tests.harness.postfix import Postfix
-from tests.harness.suite import BIN, HOST, ROOT, Suite
+from tests.harness.suite import HOST, Suite
+from tests.harness.waiting import wait_for
 
 Make = Callable[..., Suite]
 MAIN_CF = """\
@@ -46,14 +48,6 @@ old@virtual.example   @new.example
 """
 ALIASES = "postmaster: root\nroot: ann\nprog: \"|cat >/dev/null\"\n"
 MESSAGE = b"Subject: waits\nFrom: joe@test.example\n\n" + b"x" * 5000 + b"\n.dot\nFrom here\nno end"
-
-
-def qm(suite: Suite, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command qm, by the interpreter of the tests."""
-    return subprocess.run(
-        [ROOT / ".venv/bin/python", "-bb", "-IS", BIN / "qm", *words, "--home", suite.home],
-        env=suite.env, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -108,7 +102,7 @@ def test_postfix(make_suite: Make, postfix: Postfix, open_folder: Path) -> None:
     assert left == [line for line in dry.stdout.splitlines() if "NOT CARRIED OVER" in line]
     main_cf = f"{postfix.config}/main.cf"
     assert {re.sub(r": NOT.*", "", line) for line in left} == {
-        f"{postfix.home}/transport:4", f"{postfix.home}/transport:5", f"{postfix.home}/virtual:4",
+        f"{postfix.home}/transport:5", f"{postfix.home}/virtual:4",
         *(f"{main_cf}:{number}" for number in (6, 9, 17, 19, 20, 21, 22)),
     }  # fmt: skip
     control = {path.name: path.read_text() for path in (suite.home / "control").iterdir()}
@@ -120,6 +114,7 @@ def test_postfix(make_suite: Make, postfix: Postfix, open_folder: Path) -> None:
     assert set(control["smtproutes"].split()) == {
         ":relay.example:2525", "routed.example:192.0.2.1", ".sub.example:hub.example:26", "direct.example:",
     }  # fmt: skip
+    assert control["lmtproutes"] == "odd.example:/run/lmtp\n"
     assert "virtual.example:alias-virtual" in control["virtualdomains"]
     (first, text), (second, _) = queued(suite)
     assert text.endswith(b"\n\n" + MESSAGE.split(b"\n\n", 1)[1] + b"\n")
@@ -148,6 +143,122 @@ def test_a_second_opinion(make_suite: Make, postfix: Postfix, open_folder: Path)
     assert {time.asctime(time.localtime(file.envelope.born_ns // 10**9)) for file, _ in queued(suite)} == times
 
 
+QUEUES_CF = """\
+mydestination = test.example
+alias_maps =
+myorigin = {home}/mailname
+transport_maps = inline:{{ {{gone.example=error:5.1.1 nobody}}, {{defer.example=retry:4.0.0 later}},
+  {{wait.example=smtp:[127.0.0.1]:{port}}}, {{s.example=discard:}} }}
+"""
+
+
+def _without_qmgr(postfix: Postfix) -> None:
+    """What comes in then stays in incoming/."""
+    path = postfix.config / "master.cf"
+    path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if not line.startswith("qmgr")))
+
+
+@pytest.fixture
+def full(open_folder: Path) -> Iterator[Postfix]:
+    """A Postfix that was killed in its work and has a message, or more, in each of its queues."""
+    home = open_folder / "postfix"
+    with socket.create_server((HOST, 0)) as silent:  # it never greets
+        there = Postfix(home, QUEUES_CF.format(home=home, port=silent.getsockname()[1]))
+        (home / "mailname").write_text("test.example\n")
+        try:
+            there.start()
+            for name in ("deferred", "hold", "corrupt"):
+                there.send(f"Subject: {name}\n\n".encode(), "-f", "joe@s.example", "b@gone.example", "c@defer.example")
+            wait_for(lambda: len(there.deferred()) == 3 and there.log().count("removed") == 3, "three deferred", 60)
+            by_name = {re.findall(rb"Subject: ([a-z]+)", path.read_bytes())[0]: path for path in there.deferred()}
+            there.run("postsuper", "-c", str(there.config), "-h", by_name[b"hold"].name)
+            with by_name[b"corrupt"].open("r+b") as file:
+                file.write(b"?")
+            there.run("postqueue", "-c", str(there.config), "-i", by_name[b"corrupt"].name)
+            wait_for(lambda: there.files("corrupt"), "a corrupt message", 60)
+            recipients = ("a@wait.example", "b@gone.example", "c@defer.example")
+            there.send(b"Subject: active\n\n", "-f", "joe@s.example", *recipients)
+            wait_for(lambda: there.files("bounce") and there.log().count("to=<c@defer") == 4, "its work on that", 60)
+            there.stop("abort")
+            in_its_middle = there.files("active")[0].read_bytes()
+            _without_qmgr(there)
+            there.start()
+            there.send(b"Subject: incoming\n\n", "-f", "joe@s.example", "x@far.example")
+            wait_for(lambda: any(b"Subject: incoming" in path.read_bytes() for path in there.files("incoming")), "it")
+            there.stop()
+            assert [path.read_bytes() for path in there.files("active")] == [in_its_middle]
+            posted = b"Bcc: y@far.example,\n z@far.example\nSubject: maildrop\n\n"
+            there.send(posted, "-f", "joe", "x@far.example", "ann")
+            (whole,) = there.files("maildrop")
+            there.send(b"From: joe\nSubject: half\n\n", "x@far.example")
+            (half,) = set(there.files("maildrop")) - {whole}
+            half.chmod(0o644)  # as it is until its end
+            yield there
+        finally:
+            there.stop()
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs("postfix", "postsuper", "postqueue")
+def test_every_queue_of_postfix(make_suite: Make, full: Postfix, open_folder: Path) -> None:
+    """Active, incoming, deferred and posted mail goes on, what is on hold stays on hold, the rest is named; a failure
+    of which the sender does not know is not forgotten, and who has got a message does not get it again.
+    """
+    suite, before = make_suite(open_folder), tree(full.home)
+    dry = qm(suite, "import", "postfix", str(full.config), "--queue", "--dry-run")
+    done = qm(suite, "import", "postfix", str(full.config), "--queue")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert tree(full.home) == before
+    lines = [line for line in done.stdout.splitlines() if "message: " in line]
+    assert lines == [line for line in dry.stdout.splitlines() if "message: " in line]
+    said = {
+        "active": "3 recipients, 0 have it; 1 failed, and the sender does not know: they are tried again",
+        "deferred": "1 recipients, 1 have it",
+        "incoming": "1 recipients, 0 have it",
+        "hold": "1 recipients, 1 have it; on hold there, and held here: see qm hold",
+        "corrupt": "NOT CARRIED OVER: message: Postfix calls it corrupt",
+    }
+    for queue, text in said.items():
+        (path,) = full.files(queue)
+        assert [line for line in lines if line.startswith(f"{path}: ") and text in line], (queue, lines)
+    posted = {line for line in lines if "/maildrop/" in line}
+    assert sum("2 recipients, 0 have it" in line for line in posted) == 1
+    assert sum("it was being written" in line for line in posted) == 1
+    assert len(lines) == 7
+    envelopes = {}
+    for file, text in queued(suite):
+        found = re.findall(rb"Subject: (\w+)", text)[0]
+        envelopes[found] = (file.envelope.sender, [who.address for who in file.envelope.recipients], text)
+    assert {name: found[:2] for name, found in envelopes.items()} == {
+        b"active": (b"joe@s.example", [b"a@wait.example", b"b@gone.example", b"c@defer.example"]),
+        b"deferred": (b"joe@s.example", [b"c@defer.example"]),
+        b"incoming": (b"joe@s.example", [b"x@far.example"]),
+        b"maildrop": (b"joe@test.example", [b"x@far.example", b"ann@test.example"]),
+    }
+    text = envelopes[b"maildrop"][2]
+    assert b"Bcc" not in text and b"z@far" not in text
+    header = [line.split(b":")[0] for line in text.split(b"\n\n")[0].split(b"\n") if line[:1].isalpha()]
+    assert header == [b"Received", b"Date", b"Message-ID", b"From", b"Subject"]
+    _check_held(suite)
+
+
+def _check_held(suite: Suite) -> None:
+    """It waits, however old it is, through a start of send, until it is released."""
+    (path,) = (suite.home / "queue/held").iterdir()
+    listed = suite.run("qm", "hold", "--home", str(suite.home), "list").stdout.decode()
+    assert listed.startswith(path.name) and "on hold in the system that it came from  <joe@s.example>, 1" in listed
+    suite.control("queuelifetime", "0\n")
+    suite.control("smtproutes", f":{HOST}:1\n")
+    suite.start()
+    suite.wait_for_log("end msg")
+    suite.restart()
+    suite.wait_for(lambda: not queued(suite), "send has taken all")
+    assert path.exists()
+    assert f"msg {path.name}" not in suite.log()
+    assert suite.run("qm", "hold", "--home", str(suite.home), "release", path.name).returncode == 0
+    suite.wait_for_log(f"new msg {path.name}")
+
+
 @pytest.mark.needs_root
 @pytest.mark.needs("postfix")
 def test_postfix_that_runs(make_suite: Make, postfix: Postfix, open_folder: Path) -> None:
@@ -170,26 +281,6 @@ def test_what_is_damaged(make_suite: Make, postfix: Postfix, open_folder: Path) 
     done = qm(suite, "import", "postfix", str(postfix.config), "--queue")
     assert f"{path}: NOT CARRIED OVER: message: the file is cut off" in done.stdout
     assert (done.returncode, len(queued(suite))) == (1, 1)
-
-
-class Qmail:
-    """A tree as qmail.md section 4 has it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        for name in ("control", "users", "alias", "queue/lock", "queue/todo", "queue/intd"):
-            (home / name).mkdir(parents=True)
-        self.number = 1000
-
-    def message(self, text: bytes, **files: bytes) -> int:
-        """A message with these of its files: info, local, remote, todo."""
-        self.number += 1
-        split = str(self.number % 23)
-        for name, content in {"mess": text, **files}.items():
-            folder = self.home / "queue" / name / ("" if name == "todo" else split)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / str(self.number)).write_bytes(content)
-        return self.number
 
 
 def test_qmail(make_suite: Make, open_folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from qm.wire.delivery import Health, Outcome
 from tests.harness.barehome import BareHome
-from tests.harness.dovecot import Dovecot
+from tests.harness.dovecot import LMTP, Dovecot
 from tests.harness.outbound import Outbound
 from tests.harness.peers import ScriptedMx
 from tests.harness.rspawn import Rspawn, rspawn
@@ -18,29 +18,13 @@ LHLO: Final = "250-mx.test\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-8BITMIME\r\n
 THREE: Final = (b"ann@x.test", b"bob@x.test", b"cat@x.test")
 OK: Final = "250 2.0.0 saved"
 Make = Callable[..., Suite]
-_LMTP: Final = """\
-protocols = lmtp
-mail_plugins = quota
-plugin {{
-  quota = maildir:User quota
-  quota_rule = *:bytes=1M
-}}
-protocol lmtp {{
-  mail_plugins = quota
-}}
-service lmtp {{
-  unix_listener lmtp {{
-    mode = 0666
-  }}
-}}
-"""
 
 
 @pytest.fixture
 def dovecot(open_folder: Path) -> Iterator[Dovecot]:
     """One where cat has room for nothing."""
     full = "{PLAIN}x"
-    made = Dovecot(open_folder / "dovecot", {"ann": "{PLAIN}x", "bob": "{PLAIN}x", "cat": full}, _LMTP)
+    made = Dovecot(open_folder / "dovecot", {"ann": "{PLAIN}x", "bob": "{PLAIN}x", "cat": full}, LMTP)
     passwd = made.home / "passwd"
     lines = passwd.read_text().splitlines()
     passwd.write_text("".join(f"{line}::{'userdb_quota_rule=*:bytes=1' * line.startswith('cat')}\n" for line in lines))

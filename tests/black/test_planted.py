@@ -18,6 +18,7 @@ import pytest
 from qm.disk import layout
 from qm.disk.layout import Kind
 from tests.harness.dialogue import Dialogue
+from tests.harness.importing import Qmail, qm
 from tests.harness.machine import machine_in
 from tests.harness.suite import BIN, DOMAIN, Suite
 from tests.harness.waiting import LIMIT_S
@@ -340,6 +341,28 @@ def test_in_the_place_of_a_held_message(ground: Ground) -> None:
     assert not any(name in os.listdir(suite.home / "queue/state") for name in names)
 
 
+def test_in_the_place_of_an_imported_message(ground: Ground) -> None:
+    """An import removes what it does not know, follows nothing, and says what it cannot let go; mail moves."""
+    suite = ground.suite
+    qmail = Qmail(suite.home.parent / "qmail")
+    (qmail.home / "control/me").write_text(f"{DOMAIN}\n")
+    suite.start()
+    assert qm(suite, "import", "qmail", str(qmail.home), "--queue").returncode == 0
+    for kind in KINDS:
+        for name, line in (("litter", ""), (f"{KINDS.index(kind):018}", f"{KINDS.index(kind):018} qmail 1\n")):
+            path = suite.home / "queue/import" / name
+            ground.plant(kind, path)
+            with (suite.home / "imported").open("a") as memory:
+                memory.write(line)
+            done = qm(suite, "import", "qmail", str(qmail.home), "--queue")
+            assert done.returncode == (111 if line or kind == "directory" else 0), (kind, name, done.stdout)
+            assert ("waits for the next run" in done.stderr) == (done.returncode == 111)
+            if os.path.lexists(path):
+                ground.clear(path)
+            ground.check()
+    ground.check_that_mail_moves()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_the_place_of_a_database_of_aliases(ground: Ground, kind: str) -> None:
     """fastforward, as the alias user, reads none and waits for none: the mail waits, or what is no database is said."""
@@ -381,6 +404,7 @@ COVERED: Final[dict[str, Callable[..., None]]] = {
     "queue/tmp/*": test_litter,
     "queue/bad/*": test_litter,
     "queue/held/*": test_in_the_place_of_a_held_message,
+    "queue/import/*": test_in_the_place_of_an_imported_message,
     "sts/*": test_litter,
     **dict.fromkeys(QUEUES_OWN, test_in_the_place_of_what_the_queue_stands_on),
 }

@@ -1,10 +1,12 @@
-"""qm import killed anywhere: what is over there stays as it was, and the next run takes the rest, each message once."""
+"""qm import killed anywhere, and send delivers before the next run: what is over there stays as it was, and the next
+run takes the rest, each message once.
+"""
 
 import errno
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ import pytest
 from qm.admin import queueimport
 from qm.admin.findings import Finding
 from qm.admin.queueimport import Source
-from qm.disk import accept, queuefile
+from qm.disk import accept, queuefile, staged
 from qm.errors import QmError
 from qm.wire.route import Rules
 from tests.crash.faults import Faults, kill_me, killed
+from tests.harness.importing import Qmail, qm
 from tests.harness.queueservice import ROLES
+from tests.harness.suite import DOMAIN, Suite
 from tests.harness.waiting import wait_for
 
 SENDERS = (b"a@s.example", b"b@s.example", b"")
@@ -50,6 +54,7 @@ class Move:
             paths = tuple(str(self.there / f"{name}{number}") for name in files)
             self.sources.append(Source(b"qmail", f"{number}", paths))
         self.before = self.tree()
+        self.delivered: list[tuple[bytes, list[bytes]]] = []
         os.chdir(self.home)
 
     def tree(self) -> dict[str, tuple[bytes, int]]:
@@ -73,12 +78,18 @@ class Move:
             assert b"".join(queuefile.checked_message(fd, file)).endswith(b"\n\nx\n")
             os.close(fd)
             found.append((file.envelope.sender, [who.address for who in file.envelope.recipients]))
-        return sorted(found)
+        return found
+
+    def send(self) -> None:
+        """What send does, as far as the disk tells: what is in new/ is delivered, and nothing of it is left."""
+        self.delivered += self.queued()
+        for path in (self.home / "queue").glob("new/*"):
+            path.unlink()
 
     def check(self) -> None:
-        """Nothing there has changed, and what is here is whole, each once."""
+        """Nothing there has changed, and what has come here is whole, each once."""
         assert self.tree() == self.before
-        senders = [sender for sender, _ in self.queued()]
+        senders = [sender for sender, _ in self.delivered + self.queued()]
         assert len(set(senders)) == len(senders) and set(senders) <= set(SENDERS)
 
     def _unlocked(self) -> bool:
@@ -90,13 +101,16 @@ class Move:
             return True
 
     def finish(self) -> None:
+        """Send has delivered what was there; the next run brings the rest, and the one after it nothing."""
         wait_for(self._unlocked, "the end of what was started")  # a child outlives its parent for a moment
+        self.send()
         assert all(finding.carried for finding in self.run())
+        self.send()
         self.check()
         both = [b"ann@test.example", b"x@far.example"]
-        assert self.queued() == sorted([(SENDERS[0], both[:1]), (SENDERS[1], both), (SENDERS[2], both)])
-        assert all("imported before" in finding.what for finding in self.run())
-        assert len(self.queued()) == len(SENDERS)
+        assert sorted(self.delivered) == sorted([(SENDERS[0], both[:1]), (SENDERS[1], both), (SENDERS[2], both)])
+        assert [finding.what for finding in self.run() if "imported before" not in finding.what] == []
+        assert self.queued() == [] and not os.listdir("queue/import")
 
 
 @pytest.fixture
@@ -106,24 +120,64 @@ def move(open_folder: Path) -> Iterator[Move]:
     os.chdir(here)
 
 
-@pytest.mark.parametrize("message", range(len(SENDERS)))
-@pytest.mark.parametrize("steps", range(len(accept.STEPS) + 1))
-def test_the_queues_process_is_killed(move: Move, monkeypatch: pytest.MonkeyPatch, steps: int, message: int) -> None:
-    """After a kill at any step of any message the next run does the rest."""
+def _killing(message: int) -> Callable[..., None]:
+    """A step that ends the process when it comes to the message of this number."""
     count = 0
 
-    def kill_at_this_one(entry: object) -> None:
+    def kill_at_this_one(_: object) -> None:
         nonlocal count
         count += 1
         if count > message:
             kill_me()
 
+    return kill_at_this_one
+
+
+@pytest.mark.parametrize("message", range(len(SENDERS)))
+@pytest.mark.parametrize("steps", range(7))
+def test_killed_while_a_message_is_staged(
+    move: Move, monkeypatch: pytest.MonkeyPatch, steps: int, message: int
+) -> None:
+    """After a kill of the queue's process at any step of any message, and a send, the next run does the rest."""
+    kill = _killing(message)
+
+    def cut(store: accept.Store, draft: accept.Draft, known: tuple[accept.Step, ...]) -> accept.Accepted:
+        assert len(known) == 6
+        return accept.accept(store, draft, (*known[:steps], kill, *known[steps:]))
+
     with monkeypatch.context() as patch:
-        changed = (*accept.STEPS[:steps], kill_at_this_one, *accept.STEPS[steps:])
-        patch.setattr("qm.admin.taker.accept", lambda store, draft: accept.accept(store, draft, changed))
+        patch.setattr("qm.admin.taker.accept", cut)
         with pytest.raises(QmError):
             move.run()
     move.check()
+    move.finish()
+
+
+@pytest.mark.parametrize("message", range(len(SENDERS)))
+@pytest.mark.parametrize("steps", range(len(staged.RELEASE) + 1))
+def test_killed_while_a_message_is_let_go(
+    move: Move, monkeypatch: pytest.MonkeyPatch, steps: int, message: int
+) -> None:
+    """The same at any step by which a message is let go."""
+    with monkeypatch.context() as patch:
+        changed = (*staged.RELEASE[:steps], _killing(message), *staged.RELEASE[steps:])
+        patch.setattr(staged, "RELEASE", changed)
+        with pytest.raises(QmError):
+            move.run()
+    move.check()
+    move.finish()
+
+
+@pytest.mark.parametrize("steps", range(len(staged.RELEASE) + 1))
+def test_killed_while_the_next_run_lets_go(move: Move, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """A second kill, while the run after the first lets go what that has left, changes nothing."""
+    for changed in ((_killing(1), *staged.RELEASE), (*staged.RELEASE[:steps], _killing(0), *staged.RELEASE[steps:])):
+        with monkeypatch.context() as patch:
+            patch.setattr(staged, "RELEASE", changed)
+            with pytest.raises(QmError):
+                move.run()
+        move.send()
+        move.check()
     move.finish()
 
 
@@ -178,3 +232,48 @@ def test_a_line_that_was_cut(move: Move) -> None:
     for path in (move.home / "queue/new").iterdir():
         path.unlink()  # as if they had been delivered
     assert all("imported before" in finding.what for finding in move.run()[2:])
+
+
+def _counts(suite: Suite) -> dict[str, int]:
+    """How often each message is in the mailbox, by its subject."""
+    subjects = [text.split(b"Subject: ", 1)[1].split(b"\n", 1)[0].decode() for text in suite.mail()]
+    return {subject: subjects.count(subject) for subject in subjects}
+
+
+def _waiting(suite: Suite) -> list[str]:
+    return [name for folder in ("new", "cur") for name in os.listdir(suite.home / "queue" / folder)]
+
+
+def _deliver(suite: Suite) -> None:
+    """Have send look into new/ now: who was killed may not have told it."""
+    trigger = os.open(suite.home / "queue/trigger", os.O_WRONLY | os.O_NONBLOCK)
+    os.write(trigger, b"look\n")
+    os.close(trigger)
+    wait_for(lambda: not _waiting(suite), "what has come is delivered")
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.parametrize("call", ["rename,renameat", "fsync", "write,writev", "sendmsg,sendto"])
+def test_a_real_import_is_killed_while_send_works(
+    make_suite: Callable[..., Suite], open_folder: Path, call: str
+) -> None:
+    """Whichever of its system calls is its last, while send delivers what has come: each message comes once."""
+    suite, qmail = make_suite(open_folder).start(), Qmail(open_folder / "qmail")
+    (qmail.home / "control/me").write_text(f"{DOMAIN}\n")
+    command = ("import", "qmail", str(qmail.home), "--queue")
+    strace = ("strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={call}")
+    numbers: list[int] = []
+    for number in range(1, CALLS_MAX):  # each run also does what the one before has left
+        envelope = {"info": b"Fs@s.example\0", "local": f"Tann@{DOMAIN}\0".encode()}
+        numbers.append(qmail.message(b"Subject: %d\n\nx\n" % number, **envelope))
+        done = qm(suite, *command, under=(*strace, "-e", f"inject={call}:signal=KILL:when={number}"))
+        _deliver(suite)
+        assert max(_counts(suite).values(), default=1) == 1
+        for subject in _counts(suite):
+            qmail.forget(numbers[int(subject) - 1])
+        if done.returncode == 0:
+            break
+    assert number > 3
+    assert qm(suite, *command).returncode == 0
+    _deliver(suite)
+    assert _counts(suite) == {str(one): 1 for one in range(1, number + 1)}

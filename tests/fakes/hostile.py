@@ -95,7 +95,11 @@ files("read our passwords at relays", ["control/smtpauth"], READ)
 files("read ann's mail", ["home/ann/Maildir/new", "home/ann/Maildir/cur"], READ)
 files("read fay's mail", ["home/fay/Maildir/new", "home/fay/Maildir/cur"], READ)
 files("read fay's .qmail", ["home/fay/.qmail"], READ)
-files("read messages in the queue", ["queue/cur", "queue/new", "queue/tmp", "queue/held", "queue/bad"], READ)
+files(
+    "read messages in the queue",
+    ["queue/cur", "queue/new", "queue/tmp", "queue/held", "queue/import", "queue/bad"],
+    READ,
+)
 files("read who has got a message", ["queue/state"], READ)
 files("read the log", ["log"], READ)
 files("change an accepted message", ["queue/cur", "queue/new"], WRITE)
@@ -113,7 +117,7 @@ files("change /etc/passwd", ["/etc/passwd", "/etc/shadow", "/etc/group"], WRITE)
 files("write to the kernel", ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/dev/mem", "/dev/kmsg"], WRITE)
 makes(
     "make and remove messages of the queue",
-    ["queue/tmp", "queue/new", "queue/cur", "queue/state", "queue/held", "queue/bad"],
+    ["queue/tmp", "queue/new", "queue/cur", "queue/state", "queue/held", "queue/import", "queue/bad"],
 )
 makes("replace the queue's socket", ["queue"])
 makes("replace userd's or rspawn's socket", ["users", "run"])

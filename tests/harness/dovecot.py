@@ -35,6 +35,23 @@ service auth {{
 }}
 """
 
+LMTP: Final = """\
+protocols = lmtp
+mail_plugins = quota
+plugin {{
+  quota = maildir:User quota
+  quota_rule = *:bytes=1M
+}}
+protocol lmtp {{
+  mail_plugins = quota
+}}
+service lmtp {{
+  unix_listener lmtp {{
+    mode = 0666
+  }}
+}}
+"""
+
 
 class Dovecot:
     def __init__(self, home: Path, users: dict[str, str], more: str = "") -> None:

@@ -58,12 +58,16 @@ class Postfix:
     def log(self) -> str:
         return (self.home / "maillog").read_text()
 
-    def deferred(self) -> list[Path]:
-        return sorted(path for path in (self.queue / "deferred").rglob("*") if path.is_file())
+    def files(self, queue: str) -> list[Path]:
+        return sorted(path for path in (self.queue / queue).rglob("*") if path.is_file())
 
-    def stop(self) -> None:
+    def deferred(self) -> list[Path]:
+        return self.files("deferred")
+
+    def stop(self, verb: str = "stop") -> None:
+        """With the verb abort, in the middle of what it does."""
         if self.pid:
-            self.run("postfix", "-c", str(self.config), "stop")
+            self.run("postfix", "-c", str(self.config), verb)
             wait_for(lambda: not os.path.exists(f"/proc/{self.pid}"), "the end of Postfix")
             self.pid = 0
 

@@ -45,6 +45,16 @@ def test_recipients() -> None:
     assert b"".join(postfixqueue.message(reader(data))) == b"A: b\n\n" + b"lo" * 500 + b"ng\n"
 
 
+def test_failures_that_nobody_knows_of() -> None:
+    """Who is done because he failed, and whose failure stands in bounce/, waits again."""
+    head = file(*HEAD, (b"R", b"a@x"))
+    data = head + file((b"D", b"b@x"), (b"D", b"c@x"), *BODY)
+    untold = postfixqueue.bounced(b"\n<b@x>: no\nrecipient=b@x\noffset=%d\nreason=offset=7\n" % len(head))
+    mail = postfixqueue.read(reader(data), untold)
+    assert [who.address for who in mail.envelope.recipients] == [b"a@x", b"b@x"]
+    assert (mail.done, mail.failed) == (1, 1)
+
+
 def test_recipients_behind_the_message() -> None:
     """sendmail -t puts them there."""
     data = file(*HEAD, *BODY[:-1], (b"R", b"a@x"), (b"E", b""))
