@@ -43,6 +43,7 @@ lmtp_destination_recipient_limit = 10
     found = dict(re.findall(rf"to=<(\w+)@{DOMAIN}>.* status=(\w+)", postfix.log()))
     assert found == {"ann": "sent", "bob": "sent", "nobody": "bounced"}
     assert b"  by test.example with LMTP\n" in mail and mail.endswith(b"\n\n.body\n")
+    lmtp.wait_for_log("^qm-lmtpd: .* message id=")
     assert len(re.findall("^qm-lmtpd: .* message id=", lmtp.log(), re.MULTILINE)) == 1
 
 

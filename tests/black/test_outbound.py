@@ -265,7 +265,7 @@ def test_a_report_says_everything(make_suite: Make, mx: Mx) -> None:
     assert "Remote host said: 550-5.1.1 no such\n550 5.1.1 user here\n" in report.people
     assert report.returned.get_payload()[0]["Subject"] == "hello"  # type: ignore[index,union-attr]
     assert b"Return-Path: <>\n" in report.text
-    assert f"bounce msg {name} qp {name}b\n" in out.suite.log()
+    out.suite.wait_for_log(f"^bounce msg {name} qp {name}b$")
 
 
 def test_an_unknown_domain_comes_back(make_suite: Make, tmp_path: Path) -> None:

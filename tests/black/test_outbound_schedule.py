@@ -41,7 +41,8 @@ def test_one_big_message_does_not_starve_others(make_suite: Make, sender: str) -
         big = os.listdir(out.suite.home / "queue/state")
         assert big, "the big one is still there"
         out.suite.wait_until_idle(60)
-    assert len(set(re.findall(r"^starting delivery \d+: msg \w+ to remote (u\S+)$", out.suite.log(), re.M))) == BIG
+    started = r"^starting delivery \d+: msg \w+ to remote (u\S+)$"
+    out.suite.wait_for(lambda: len(set(re.findall(started, out.suite.log(), re.M))) == BIG, "a delivery to each")
 
 
 def test_hosts_that_are_silent_hold_up_nobody(make_suite: Make, mx: Mx) -> None:

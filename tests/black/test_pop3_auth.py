@@ -122,6 +122,7 @@ def test_nothing_in_clear(make_suite: Make) -> None:
         assert b"USER" in peer.lines(b"CAPA")
         assert peer.ask(b"USER ann") == b"+OK"
         assert peer.ask(b"PASS secret").startswith(b"+OK")
+    suite.wait_for_log("login ann")
     assert suite.log().count("login ann") == 1
 
 

@@ -116,7 +116,7 @@ def test_without_a_certificate_all_else_goes_on(suite: Suite) -> None:
     """Services with TLS end connections, and say why; those without serve."""
     os.unlink(suite.home / "control/servercert.pem")
     suite.wait_for(lambda: _refused(suite), "the end of TLS")
-    assert "there is no certificate (control/servercert.pem)" in suite.log()
+    suite.wait_for_log(r"there is no certificate \(control/servercert\.pem\)")
     assert suite.pop3().quit().startswith(b"+OK")
 
 
