@@ -42,7 +42,8 @@ Each line is an entry, without blanks at its end.
 Empty lines and lines that begin with # are skipped.
 .It key:value lines
 The same; of a key that comes again the last line counts.
-Capital letters of a key count as small ones.
+Capital letters of a key count as small ones, and the colons of an address in
+brackets are its own.
 .El
 .Pp
 A file that is there but has no entry is an empty list: an empty

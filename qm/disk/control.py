@@ -163,7 +163,16 @@ def _parse(control: Control, data: bytes) -> Value:
         if b":" not in line:
             raise BadControl("a control file is broken", detail=f"{where}:{count}: no colon")
     # a later line wins (qmail.md 27.1)
-    return {key.lower(): value for key, _, value in (line.partition(b":") for _, line in lines)}
+    return dict(_pair(line) for _, line in lines)
+
+
+def _pair(line: bytes) -> tuple[bytes, bytes]:
+    """Key, in lower case, and value; colons in the brackets of an address, ``[IPv6:::1]``, are the key's."""
+    bracket = line.find(b"]") if line.startswith(b"[") else -1
+    colon = line.find(b":", bracket + 1)
+    if colon < 0:
+        colon = line.index(b":")
+    return line[:colon].lower(), line[colon + 1 :]
 
 
 _Stamp = tuple[int, ...]

@@ -14,7 +14,7 @@ def address(text: bytes) -> bytes | None:
         found = ipaddress.ip_address(bare.lower().removeprefix(b"ipv6:").decode("ascii"))
     except ValueError:
         return None
-    return f"[{found}]".encode()
+    return f"[{getattr(found, 'ipv4_mapped', None) or found}]".encode()
 
 
 def _is_for(presented: bytes, wanted: bytes) -> bool:

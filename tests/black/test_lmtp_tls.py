@@ -129,7 +129,7 @@ def test_another_server(world: World, kind: str) -> None:
     assert why in result.text
 
 
-@pytest.mark.parametrize("server", ["127.0.0.1", "[127.0.0.1]"])
+@pytest.mark.parametrize("server", ["127.0.0.1", "[127.0.0.1]", "[IPv6:::ffff:127.0.0.1]"])
 def test_a_server_that_is_an_address(world: World, server: str) -> None:
     """The rule of an address wants that address in the certificate, and takes no name for it."""
     with world.store("127.0.0.1") as store:

@@ -32,6 +32,21 @@ def test_kinds(folder: Path) -> None:
     assert controls.table("virtualdomains") == {b"a.example": b"y:z", b"": b"rest"}
 
 
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        (b"[IPv6:::1]:verify", b"[ipv6:::1]", b"verify"),
+        (b"[192.0.2.1]:[::1]:26", b"[192.0.2.1]", b"[::1]:26"),
+        (b"[IPv6:::1]", b"[ipv6", b"::1]"),
+        (b"a:[IPv6:::1]:26", b"a", b"[IPv6:::1]:26"),
+    ],
+)
+def test_an_address_as_a_key(folder: Path, line: bytes, key: bytes, value: bytes) -> None:
+    """The colons of an address in brackets do not end a key that it is."""
+    (folder / "smtproutes").write_bytes(line + b"\n")
+    assert Controls(("smtproutes",), str(folder)).table("smtproutes") == {key: value}
+
+
 def test_defaults(folder: Path) -> None:
     """Without files there are the table's defaults, of which some are this host's name; an empty list is a list."""
     controls = _controls(folder)

@@ -53,6 +53,7 @@ def test_different(presented: bytes, wanted: bytes) -> None:
     [
         (b"0:0:0:0:0:0:0:1", b"[::1]"),
         (b"[192.0.2.1]", b"[192.0.2.1]"),
+        (b"[IPv6:::ffff:192.0.2.1]", b"[192.0.2.1]"),
         (b"1.2.3", None),
         (b"[x", None),
         (b"\xff", None),
