@@ -38,8 +38,13 @@ def listen(path: str) -> socket.socket:
 
 def peer(channel: socket.socket) -> tuple[int, int]:
     """The pid and uid of who is at the other end: who connected, or who listens there."""
-    pid, uid, _ = _UCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(pid), int(uid)
+    return credentials(channel)[:2]
+
+
+def credentials(channel: socket.socket) -> tuple[int, int, int]:
+    """The same, and the gid."""
+    pid, uid, gid = _UCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(pid), int(uid), int(gid)
 
 
 def uid(channel: socket.socket) -> int:
