@@ -26,6 +26,7 @@ PROGRAMS: Final[dict[str, str]] = {
     "fixcrlf": "qm.fixcrio",
     "forward": "qm.forward",
     "http@": "qm.mconnect",
+    "ipcserver": "qm.tcpserver.ipc",
     "maildir2mbox": "qm.maildir2mbox",
     "maildirmake": "qm.maildirmake",
     "maildirwatch": "qm.maildirwatch",
@@ -113,6 +114,7 @@ RESIDENT: Final = (
 # Those that stay, and that people may start by hand: ps shall show them as it shows those that the supervisor starts.
 STAYING: Final = frozenset(
     (
+        "ipcserver",
         "qm-log",
         "qm-lspawn",
         "qm-queued",

@@ -37,6 +37,17 @@ def dangers(home: str = ".") -> Iterator[Danger]:
             yield from _above(path, seen)
 
 
+def refuse_folder(folder: str) -> None:
+    """Raise Temporary for a directory, somewhere, in which another user could replace what we put there."""
+    path = os.path.realpath(folder)
+    found = [danger for danger in (*_judge(path, _GROUP_OR_OTHERS), *_above(path, {path})) if danger.fatal]
+    owner = os.stat(path).st_uid
+    if owner not in (0, os.geteuid()):
+        found.append(Danger(path, f"belongs to uid {owner}", True))
+    if found:
+        raise Temporary("this directory is not safe", detail=f"{found[0].path}: {found[0].text}")
+
+
 def _above(path: str, seen: set[str]) -> Iterator[Danger]:
     while (path := os.path.dirname(path)) not in seen:
         seen.add(path)

@@ -5,8 +5,9 @@ Usage:   qm-smtpd [hostname [checkpassword subprogram [arg ...]]]
 Reads:   fd 0 (peer), control/{me,authclear,badmailfrom,databytes,defaultdomain,defaulthost,hideclient,idhost,
          localiphost,maxcommands,maxerrors,maxhops,maxline,maxrecipients,plusdomain,rcpthosts,smtpgreeting,timeoutdata,
          timeoutsmtpd,timeouttls}, control/morercpthosts.cdb
-Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, RELAYCLIENT, DATABYTES, NOUSERCHECK, SUBMISSION,
-         FORCETLS, QMAILQUEUE, SSL_PROTOCOL, SSL_CIPHER, SSL_TLS_SNI, SSL_CLIENT_S_DN, TLSBINDINGS (of qm-tls)
+Env:     TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, PROTO, IPCREMOTEEUID, RELAYCLIENT, DATABYTES,
+         NOUSERCHECK, SUBMISSION, FORCETLS, QMAILQUEUE; SSL_PROTOCOL, SSL_CIPHER, SSL_TLS_SNI, SSL_CLIENT_S_DN,
+         TLSBINDINGS (of qm-tls)
 Writes:  fd 1 (peer), fd 2 (log)
 Asks:    queue, once per message; userd, once per recipient, login and address of a submitted message; tlsd, once per
          STARTTLS; a checkpassword that is not ours, if one is named

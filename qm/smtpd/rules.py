@@ -67,7 +67,7 @@ class Rules(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """Who has connected, as tcpserver's environment tells."""
+    """Who has connected, as the environment of tcpserver or ipcserver tells."""
 
     ip: bytes
     host: bytes
@@ -116,10 +116,13 @@ def rules(controls: Source, host: bytes = b"", *, lmtp: bool = False) -> Rules:
 def peer(env: Mapping[bytes, bytes], *, auth: bool = False) -> Peer:
     """*auth*: logins are taken, also without SUBMISSION."""
     databytes = env.get(b"DATABYTES", b"")
+    host, info = env.get(b"TCPREMOTEHOST", b"unknown"), env.get(b"TCPREMOTEINFO", b"")
+    if env.get(b"PROTO") == b"IPC":  # ipcserver
+        host, info = b"localhost", b"uid-" + env.get(b"IPCREMOTEEUID", b"")
     return Peer(
         env.get(b"TCPREMOTEIP", b"unknown")[:ENV_MAX],
-        env.get(b"TCPREMOTEHOST", b"unknown")[:ENV_MAX],
-        env.get(b"TCPREMOTEINFO", b"")[:ENV_MAX],
+        host[:ENV_MAX],
+        info[:ENV_MAX],
         env.get(b"TCPLOCALIP", b""),
         env.get(b"RELAYCLIENT"),
         int(databytes) if databytes.isdigit() and len(databytes) <= 18 else None,

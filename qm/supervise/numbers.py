@@ -39,8 +39,8 @@ def _is_served(row: Sequence[str], port: int) -> bool:
 
 
 def limit(argv: Sequence[bytes]) -> int:
-    """tcpserver's -c, which is 40 by default; 0 for other programs."""
-    if not argv or os.path.basename(argv[0]) != b"tcpserver":
+    """The -c of tcpserver or ipcserver, which is 40 by default; 0 for other programs."""
+    if not argv or os.path.basename(argv[0]) not in (b"tcpserver", b"ipcserver"):
         return 0
     for word, following in zip(argv[1:], [*argv[2:], b""], strict=True):
         if word == b"-c" and _NUMBER.fullmatch(following):

@@ -13,43 +13,19 @@ A program of ours runs warm, in workers that serve one connection after another;
 """
 
 import os
-from typing import Final
 
 from qm import errors
 from qm.disk.tcprules import Rules
 from qm.tcpserver import listener
-from qm.tcpserver.options import Options, parse
+from qm.tcpserver.options import parse
 from qm.tcpserver.server import Server
-from qm.tcpserver.session import NAME, Session
-from qm.unix import chain, fds, log, privs
+from qm.tcpserver.serving import drop_privileges, let_go_of_standard
+from qm.tcpserver.session import NAME, Session, meet
+from qm.unix import chain, fds
 from qm.unix.lookups import Lookups, Wishes
 from qm.unix.program import Argv, Env, enter_home, program, ready
 from qm.unix.spawner import Work
 from qm.wire import ucspi
-
-_UNCHANGED: Final = (b"", b"0")
-
-
-def _drop_privileges(options: Options, env: Env) -> None:
-    """Be -u and -g, numbers or names, or with -U what UID and GID in the environment say; 0 is unchanged."""
-    user, group = options.user, options.group
-    if options.ids_from_environment:
-        user, group = env.get(b"UID", b""), env.get(b"GID", b"")
-    uid = 0 if user in _UNCHANGED else privs.user_id(os.fsdecode(user))
-    gid = 0 if group in _UNCHANGED else privs.group_id(os.fsdecode(group))
-    if gid and not (uid and privs.is_root()):
-        privs.join(gid)
-    if uid:
-        if not (gid or os.getgid()):
-            log.warning(NAME, "-u without -g: the program has the group of root")
-        privs.become(privs.Ids(uid, gid or os.getgid()))
-
-
-def _let_go_of_standard() -> None:
-    """Close descriptors 0 and 1, as tcpserver does, without leaving their numbers to others."""
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    fds.place({0: null, 1: null})
-    os.close(null)
 
 
 @program(at_home=False)
@@ -64,7 +40,7 @@ def main(argv: Argv, env: Env) -> int:
     place, port = listener.place(door), b"%d" % door.getsockname()[1]
     if warm:
         enter_home(env)  # as each program of ours does that starts by itself; later we may not be able to
-    _drop_privileges(options, env)
+    drop_privileges(options, env)
     base = ucspi.base(env, chain.search_path(env))
     run = chain.prepare(options.program, base)  # once: whatever is broken later, fresh workers know what was good now
 
@@ -74,10 +50,10 @@ def main(argv: Argv, env: Env) -> int:
             rules = Rules(os.fsdecode(options.rules), optional=options.rules_optional, dir_fd=here)
         return Session(options, place, base, run, rules, lookups)
 
-    server = Server(door, options, enter, warm=warm, keep=(here,) if options.rules else ())
+    server = Server(door, options, meet, enter, warm=warm, keep=(here,) if options.rules else ())
     if options.print_port:
         os.write(1, port + b"\n")
-    _let_go_of_standard()
+    let_go_of_standard()
     ready(env, port)
     server.run()
     return errors.OK

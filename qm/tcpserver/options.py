@@ -1,7 +1,10 @@
-"""The command line of tcpserver (qmail.md 21.1)."""
+"""The command lines of tcpserver (qmail.md 21.1) and ipcserver.
+
+ipcserver's words are those of ucspi-ipc, and -o, -r of ucspi-unix; -m is a mode here.
+"""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from qm.unix.program import Argv, Usage
 
@@ -16,9 +19,21 @@ _USAGE: Final = (
 )
 
 
+_IPC_USAGE: Final = (
+    "usage: ipcserver [-pqQvU] [-c limit] [-C limit per user] [-B banner] [-g gid] [-u uid] [-o owner] [-r group]"
+    " [-m mode] [-b backlog] path program [arg ...]"
+)
+PATH_MAX: Final = 107  # bytes; unix(7)
+
+
 class Options:
     """What the command line says; here are the defaults."""
 
+    name = b"tcpserver"
+    path = b""  # ipcserver's socket, with its owner, group and mode
+    owner = b""
+    socket_group = b""
+    mode = 0o600
     host = b""
     port = b""
     program: Sequence[bytes] = ()
@@ -72,44 +87,84 @@ _NUMBERS: Final = {  # to the least that makes sense
 }
 
 
-def _number(letter: bytes, text: bytes, least: int) -> int:
+class Grammar(NamedTuple):
+    flags: dict[bytes, tuple[str, bool | int]]
+    texts: dict[bytes, str]
+    numbers: dict[bytes, tuple[str, int]]
+    usage: str
+
+
+_TCP: Final = Grammar(_FLAGS, _TEXTS, _NUMBERS, _USAGE)
+_MODE: Final = b"m"
+IPC: Final = Grammar(
+    {b"p": ("ask_ident", False), **{letter: _FLAGS[letter] for letter in (b"q", b"Q", b"v", b"U")}},  # -p is always so
+    {b"o": "owner", b"r": "socket_group", _MODE: "mode", **{letter: _TEXTS[letter] for letter in (b"B", b"u", b"g")}},
+    {letter: _NUMBERS[letter] for letter in (b"c", b"C", b"b")},
+    _IPC_USAGE,
+)
+
+
+def _number(grammar: Grammar, letter: bytes, text: bytes, least: int) -> int:
     if not (text.isdigit() and len(text) < 8 and least <= int(text) <= NUMBER_MAX):
-        raise Usage(f"-{letter.decode()} wants a number from {least} to {NUMBER_MAX}; {_USAGE}")
+        raise Usage(f"-{letter.decode()} wants a number from {least} to {NUMBER_MAX}; {grammar.usage}")
     return int(text)
 
 
-def _set(options: Options, letter: bytes, text: bytes) -> None:
-    if letter in _TEXTS:
-        setattr(options, _TEXTS[letter], text)
+def _mode(text: bytes) -> int:
+    if not (0 < len(text) < 5 and all(digit in b"01234567" for digit in text) and int(text, 8) <= 0o777):
+        raise Usage(f"-m wants a mode of up to 777, in octal; {_IPC_USAGE}")
+    return int(text, 8)
+
+
+def _set(options: Options, grammar: Grammar, letter: bytes, text: bytes) -> None:
+    if letter in grammar.texts:
+        setattr(options, grammar.texts[letter], _mode(text) if letter == _MODE else text)
     else:
-        name, least = _NUMBERS[letter]
-        setattr(options, name, _number(letter, text, least))
+        name, least = grammar.numbers[letter]
+        setattr(options, name, _number(grammar, letter, text, least))
 
 
-def _take_word(options: Options, word: bytes, rest: list[bytes]) -> None:
+def _take_word(options: Options, grammar: Grammar, word: bytes, rest: list[bytes]) -> None:
     """One word of clustered flags; an option's argument is the rest of the word or the next one (qmail.md 2.9)."""
     while word:
         letter, word = word[:1], word[1:]
-        if letter in _FLAGS:
-            setattr(options, *_FLAGS[letter])
-        elif letter in _TEXTS or letter in _NUMBERS:
+        if letter in grammar.flags:
+            setattr(options, *grammar.flags[letter])
+        elif letter in grammar.texts or letter in grammar.numbers:
             if not word and not rest:
-                raise Usage(f"option -{letter.decode()} wants an argument; {_USAGE}")
-            _set(options, letter, word or rest.pop(0))
+                raise Usage(f"option -{letter.decode()} wants an argument; {grammar.usage}")
+            _set(options, grammar, letter, word or rest.pop(0))
             return
         else:
-            raise Usage(f"no option -{letter.decode('ascii', 'backslashreplace')}; {_USAGE}")
+            raise Usage(f"no option -{letter.decode('ascii', 'backslashreplace')}; {grammar.usage}")
 
 
-def parse(args: Argv) -> Options:
-    """What *args*, without the program's name, say; raises Usage."""
+def _flags(grammar: Grammar, args: Argv) -> tuple[Options, list[bytes]]:
+    """What the options of *args* say, and the words that follow them."""
     options = Options()
     rest = list(args)
     while rest and rest[0].startswith(b"-") and rest[0] != b"-":
         word = rest.pop(0)
         if word == b"--":
             break
-        _take_word(options, word[1:], rest)
+        _take_word(options, grammar, word[1:], rest)
+    return options, rest
+
+
+def parse_ipc(args: Argv) -> Options:
+    """The same of ipcserver's."""
+    options, rest = _flags(IPC, args)
+    if len(rest) < 2 or not rest[0] or not rest[1]:
+        raise Usage(_IPC_USAGE)
+    if len(rest[0]) > PATH_MAX:
+        raise Usage(f"the path of a socket has at most {PATH_MAX} bytes; {_IPC_USAGE}")
+    options.name, options.path, options.program = b"ipcserver", rest[0], tuple(rest[1:])
+    return options
+
+
+def parse(args: Argv) -> Options:
+    """What *args*, without the program's name, say; raises Usage."""
+    options, rest = _flags(_TCP, args)
     if len(rest) < 3 or not rest[2]:
         raise Usage(_USAGE)
     options.host, options.port, options.program = rest[0], rest[1], tuple(rest[2:])

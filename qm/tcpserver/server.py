@@ -9,17 +9,15 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from qm import errors
 from qm.tcpserver.options import ERRORS, VERBOSE, Options
-from qm.tcpserver.session import NAME, pack_peer
 from qm.unix import log
 from qm.unix.loop import Loop
 from qm.unix.spawner import Limits, Pool, Trade, Work
 from qm.wire import ucspi
 from qm.wire.record import Malformed, number
-from qm.wire.ucspi import Address
 
 ACCEPT_MAX: Final = 16  # connections taken before anything else is looked at
 PAUSE_S: Final = 1.0  # after an accept or a fork that failed for want of something
@@ -44,6 +42,17 @@ _ITS_OWN: Final = frozenset(
 )
 
 
+class Caller(NamedTuple):
+    """Who has connected, as the kernel tells."""
+
+    record: bytes  # for the worker
+    crowd: bytes  # whom -C counts together
+    label: bytes  # for the log
+
+
+Meet = Callable[[socket.socket, tuple[str, int]], Caller]  # a connection, and the address that came with it
+
+
 class Server:
     """Connections of *listener*; *enter* makes a fresh worker ready, which serves many of them if it is *warm*."""
 
@@ -51,6 +60,7 @@ class Server:
         self,
         listener: socket.socket,
         options: Options,
+        meet: Meet,
         enter: Callable[[None], Work],
         *,
         warm: bool,
@@ -58,13 +68,13 @@ class Server:
     ) -> None:
         self._listener = listener
         self._options = options
+        self._meet = meet
         self._loop = Loop()
         limits = Limits(options.limit, options.limit, JOBS if warm else 1, IDLE_S)
-        self._pool: Pool[None] = Pool(
-            self._loop, Trade(NAME, b" ".join(options.program)), enter, limits, keep=lambda: keep, on_exit=self._exited
-        )
+        trade = Trade(options.name, b" ".join(options.program))
+        self._pool: Pool[None] = Pool(self._loop, trade, enter, limits, keep=lambda: keep, on_exit=self._exited)
         self._status = 0  # of the worker that has exited last, as wait tells it
-        self._by_network: Counter[bytes] = Counter()
+        self._by_crowd: Counter[bytes] = Counter()
         self._accepting = self._pausing = self._ending = False
         self._warned_s = -WARN_EVERY_S
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -73,7 +83,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until SIGTERM."""
-        self._say(ucspi.status_line(0, self._options.limit))
+        self._say(self._status_line(0))
         self._watch()
         self._loop.run()
         self._listener.close()
@@ -83,9 +93,12 @@ class Server:
         if self._options.verbosity >= VERBOSE:
             log.write_lines(lines)
 
+    def _status_line(self, count: int) -> bytes:
+        return ucspi.status_line(count, self._options.limit, self._options.name)
+
     def _warn(self, text: str) -> None:
         if self._options.verbosity >= ERRORS:
-            log.warning(NAME, text)
+            log.warning(self._options.name, text)
 
     def _watch(self) -> None:
         """Wait for connections if we can take any."""
@@ -115,25 +128,25 @@ class Server:
                     self._pause(f"cannot accept connections, trying again: {error.strerror}")
                 break
             with channel:
-                self._take(channel, Address(ucspi.plain(address[0]), address[1]))
+                self._take(channel, self._meet(channel, address))
             if self._pausing or not self._pool.room(None):
                 break
         self._watch()
 
-    def _take(self, channel: socket.socket, remote: Address) -> None:
-        network = _network(remote.ip)
-        if 0 < self._options.limit_per_address <= self._by_network[network]:
-            self._say(b"tcpserver: dropping connection from %b: it has %d" % (remote.ip, self._by_network[network]))
+    def _take(self, channel: socket.socket, caller: Caller) -> None:
+        crowd, count = caller.crowd, self._by_crowd[caller.crowd]
+        if 0 < self._options.limit_per_address <= count:
+            self._say(b"%b: dropping connection from %b: it has %d" % (self._options.name, caller.label, count))
             return
-        self._say(ucspi.status_line(self._pool.busy + 1, self._options.limit))
+        self._say(self._status_line(self._pool.busy + 1))
         try:
             pid = self._pool.give(
-                None, pack_peer(remote), [channel.fileno()], lambda result: self._ended(pid, network, result)
+                None, caller.record, [channel.fileno()], lambda result: self._ended(pid, crowd, result)
             )
         except OSError as error:
-            self._pause(f"dropping connection from {remote.ip.decode()}: unable to fork: {error.strerror}")
+            self._pause(f"dropping connection from {caller.label.decode()}: unable to fork: {error.strerror}")
             return
-        self._by_network[network] += 1
+        self._by_crowd[crowd] += 1
 
     def _pause(self, text: str) -> None:
         """Too many processes or open files, or too little memory: let something end first."""
@@ -148,15 +161,15 @@ class Server:
     def _exited(self, pid: int, status: int) -> None:
         self._status = status
 
-    def _ended(self, pid: int, network: bytes, result: bytes | None) -> None:
+    def _ended(self, pid: int, crowd: bytes, result: bytes | None) -> None:
         """A connection is over."""
-        self._by_network[network] -= 1
-        if not self._by_network[network]:
-            del self._by_network[network]
+        self._by_crowd[crowd] -= 1
+        if not self._by_crowd[crowd]:
+            del self._by_crowd[crowd]
         status = self._status if result is None else _status(result)
         if os.WIFSIGNALED(status):
             self._warn(f"process {pid} was ended by signal {os.WTERMSIG(status)}, with a connection")
-        self._say(ucspi.end_line(pid, status), ucspi.status_line(self._pool.busy, self._options.limit))
+        self._say(ucspi.end_line(pid, status, self._options.name), self._status_line(self._pool.busy))
         if self._ending and not self._pool.busy:
             self._loop.stop()
         self._watch()
@@ -182,8 +195,3 @@ def _status(result: bytes) -> int:
         return number(result, 255) << 8
     except Malformed:
         return errors.TEMPORARY << 8
-
-
-def _network(ip: bytes) -> bytes:
-    """Whom -C counts together: an IPv4 address; the 64 bits of IPv6 that one customer has at least (RFC 6177)."""
-    return socket.inet_pton(socket.AF_INET6, ip.decode())[:8] if b":" in ip else ip

@@ -13,6 +13,8 @@ from qm.disk.cdb import BadCdb
 from qm.disk.tcprules import Rules
 from qm.tcpserver.listener import Place, address_of
 from qm.tcpserver.options import ERRORS, VERBOSE, Options
+from qm.tcpserver.server import Caller
+from qm.tcpserver.serving import Host, greet
 from qm.unix import log
 from qm.unix.chain import Runner
 from qm.unix.lookups import Lookups
@@ -26,8 +28,14 @@ NAME: Final = b"tcpserver"
 _PORT_MAX: Final = 65535
 
 
-def pack_peer(remote: Address) -> bytes:
-    return pack(remote.ip, b"%d" % remote.port)
+def meet(channel: socket.socket, address: tuple[str, int]) -> Caller:
+    ip, port = ucspi.plain(address[0]), address[1]
+    return Caller(pack(ip, b"%d" % port), _network(ip), ip)
+
+
+def _network(ip: bytes) -> bytes:
+    """Whom -C counts together: an IPv4 address; the 64 bits of IPv6 that one customer has at least (RFC 6177)."""
+    return socket.inet_pton(socket.AF_INET6, ip.decode())[:8] if b":" in ip else ip
 
 
 def _unpack_peer(record: bytes) -> Address:
@@ -52,11 +60,10 @@ class Session:
         self._options = options
         self._place = place
         self._base = base
-        self._run = run
+        self._host = Host(options.program, run)
         self._rules = rules
         self._lookups = lookups
         self._pid = os.getpid()
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def __call__(self, record: bytes, descriptors: list[int]) -> bytes:
         """Serve the connection that is the one descriptor; gives the program's exit code in digits."""
@@ -75,7 +82,7 @@ class Session:
             said.clear()
         try:
             tune(channel, self._options)
-            self._greet(channel)
+            greet(channel, self._options.banner)
             local = self._place.local or address_of(channel)
             names = self._lookups(local, remote)
             decision = self._judge(remote, names)
@@ -89,13 +96,7 @@ class Session:
             return errors.PERMANENT
         env = ucspi.environment(self._base, local, remote, names)
         env.update(decision.variables)
-        return self._serve(channel, env)
-
-    def _greet(self, channel: socket.socket) -> None:
-        """Write the banner; raises OSError if the peer, who has had nothing yet, does not take it at once."""
-        banner = self._options.banner
-        if banner and channel.send(banner, socket.MSG_DONTWAIT) < len(banner):
-            raise BlockingIOError(0, "it does not take the banner")
+        return self._host.serve(channel, env)
 
     def _judge(self, remote: Address, names: Names) -> Decision:
         if self._rules is None:
@@ -107,17 +108,3 @@ class Session:
         if self._options.verbosity >= ERRORS:
             why = error.strerror if isinstance(error, OSError) else str(error)
             log.warning(NAME, f"dropping connection: {why}")
-
-    def _serve(self, channel: socket.socket, env: Env) -> int:
-        """Run the program on the connection; if it is a stranger's, this process becomes it."""
-        os.dup2(channel.fileno(), 0)
-        os.dup2(channel.fileno(), 1)
-        channel.close()  # the program alone says when the connection ends
-        try:
-            return self._run(env)
-        except errors.QmError as error:
-            log.fatal(os.path.basename(self._options.program[0]), str(error))
-            return error.exit_code
-        finally:
-            os.dup2(self._null, 0)
-            os.dup2(self._null, 1)

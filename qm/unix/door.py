@@ -60,8 +60,13 @@ def serve(loop: Loop, path: str, listener: socket.socket, server: Server, env: E
 
 def peer(channel: socket.socket) -> tuple[int, int]:
     """The pid and uid of who is at the other end: who connected, or who listens there."""
-    pid, uid, _ = _UCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(pid), int(uid)
+    return credentials(channel)[:2]
+
+
+def credentials(channel: socket.socket) -> tuple[int, int, int]:
+    """The same, and the gid."""
+    pid, uid, gid = _UCRED.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(pid), int(uid), int(gid)
 
 
 def uid(channel: socket.socket) -> int:

@@ -74,6 +74,12 @@ _OF_TCPSERVER: Final[tuple[_Shape, ...]] = (
     ),
     ("end", re.compile(r"end (?P<pid>\d+) status (?P<status>\d+)")),
 )  # fmt: skip
+_OF_IPCSERVER: Final[tuple[_Shape, ...]] = (
+    _OF_TCPSERVER[0],
+    ("pid", re.compile(r"pid (?P<pid>\d+) from uid (?P<uid>\d+)")),
+    ("verdict", re.compile(r"(?P<verdict>ok) (?P<pid>\d+) (?P<here>\S+) (?P<uid>\d+):(?P<gid>\d+):(?P<peer>\d+)")),
+    _OF_TCPSERVER[-1],
+)
 _OF_CHECKPASSWORD: Final[tuple[_Shape, ...]] = (
     ("login", re.compile(r"login (?P<user>\S*) from (?P<ip>\S+): ok, uid (?P<uid>\d+)")),
     ("refused", re.compile(r"login (?P<user>\S*) from (?P<ip>\S+): (?P<why>.*)")),
@@ -95,6 +101,7 @@ _OF_REMOTE: Final[tuple[_Shape, ...]] = (
 )  # fmt: skip
 _SHAPES: Final[Mapping[str, tuple[_Shape, ...]]] = {
     "qm-remote": _OF_REMOTE,
+    "ipcserver": _OF_IPCSERVER,
     "tcpserver": _OF_TCPSERVER,
     "checkpassword": _OF_CHECKPASSWORD,
     "qm-popup": _OF_CHECKPASSWORD,

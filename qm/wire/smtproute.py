@@ -6,7 +6,8 @@ MX records, on that port.  A relay may be a name, an IPv4 address, ``[address]``
 needs brackets.  ``host:relay:port:tls`` is TLS before the greeting, as port 465 always is (RFC 8314 3.3).
 
 A line of lmtproutes is ``host:/path`` of a socket on this machine, or ``host:server:port``: what is there delivers to
-mailboxes (RFC 2033).  Keys are looked up the same way; an empty value means smtproutes after all.
+mailboxes (RFC 2033).  Keys are looked up the same way; an empty value means smtproutes after all.  A key that is an
+address is refused: one recipient of a domain cannot go another way than the others.
 """
 
 from collections.abc import Mapping
@@ -125,5 +126,7 @@ def routes(controls: Source) -> Routes:
     for key, value in found.smtp.items():
         _smtp(key, value)
     for key, value in found.lmtp.items():
+        if b"@" in key:
+            raise _bad("lmtproutes", key, "the key is an address, and must be a domain")
         _lmtp(key, value)
     return found

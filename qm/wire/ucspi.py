@@ -14,10 +14,9 @@ _OF_TLS: Final = (
     "SSL_CLIENT_S_DN",
     "TLSBINDINGS",
 )
-_REMOVED: Final = frozenset(
-    name.encode()
-    for name in ("PROTO", "QMREADY", *_OF_TLS, *(prefix + name for prefix in ("TCP", "TCP6") for name in _OURS))
-)
+_OF_IPC: Final = ("IPCLOCALPATH", "IPCREMOTEPATH", "IPCREMOTEEUID", "IPCREMOTEEGID", "IPCREMOTEPID")
+_OF_TCP: Final = tuple(prefix + name for prefix in ("TCP", "TCP6") for name in _OURS)
+_REMOVED: Final = frozenset(name.encode() for name in ("PROTO", "QMREADY", *_OF_TLS, *_OF_IPC, *_OF_TCP))
 _MAPPED: Final = "::ffff:"  # RFC 4291 2.5.5.2: an IPv4 address on an IPv6 socket
 _SEEN: Final = bytes(byte if 32 < byte < 127 and byte != ord("%") else ord("?") for byte in range(256))
 _HOST_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -26,6 +25,15 @@ _HOST_BYTES: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 class Address(NamedTuple):
     ip: bytes
     port: int
+
+
+class Neighbour(NamedTuple):
+    """A process of this machine, as the kernel knew it when it connected."""
+
+    pid: int
+    uid: int
+    gid: int
+    path: bytes = b""  # of its end; hardly anybody gives it one
 
 
 class Names(NamedTuple):
@@ -76,6 +84,19 @@ def environment(common: Mapping[bytes, bytes], local: Address, remote: Address, 
     return env
 
 
+def ipc_environment(common: Mapping[bytes, bytes], path: bytes, remote: Neighbour) -> dict[bytes, bytes]:
+    """The same for a connection to the socket *path*, as UCSPI-IPC has it; the pid is ours."""
+    return {
+        **common,
+        b"PROTO": b"IPC",
+        b"IPCLOCALPATH": path,
+        b"IPCREMOTEPATH": remote.path,
+        b"IPCREMOTEEUID": b"%d" % remote.uid,
+        b"IPCREMOTEEGID": b"%d" % remote.gid,
+        b"IPCREMOTEPID": b"%d" % remote.pid,
+    }
+
+
 def field(text: bytes | None) -> bytes:
     """A field of a log line: neither blanks nor control bytes nor %, and not long."""
     text = text or b""
@@ -85,12 +106,20 @@ def field(text: bytes | None) -> bytes:
 # LITERAL shapes: log analysers know them
 
 
-def status_line(count: int, limit: int) -> bytes:
-    return b"tcpserver: status: %d/%d" % (count, limit)
+def status_line(count: int, limit: int, name: bytes = b"tcpserver") -> bytes:
+    return b"%b: status: %d/%d" % (name, count, limit)
 
 
 def met_line(pid: int, remote: Address) -> bytes:
     return b"tcpserver: pid %d from %b" % (pid, field(remote.ip))
+
+
+def ipc_lines(pid: int, path: bytes, remote: Neighbour) -> tuple[bytes, bytes]:
+    """Who has come, and that he is served: uid, gid and pid."""
+    return (
+        b"ipcserver: pid %d from uid %d" % (pid, remote.uid),
+        b"ipcserver: ok %d %b %d:%d:%d" % (pid, field(path), remote.uid, remote.gid, remote.pid),
+    )
 
 
 def verdict_line(allow: bool, pid: int, local: Address, remote: Address, names: Names) -> bytes:
@@ -107,8 +136,8 @@ def verdict_line(allow: bool, pid: int, local: Address, remote: Address, names: 
     )
 
 
-def end_line(pid: int, status: int) -> bytes:
-    return b"tcpserver: end %d status %d" % (pid, status)
+def end_line(pid: int, status: int, name: bytes = b"tcpserver") -> bytes:
+    return b"%b: end %d status %d" % (name, pid, status)
 
 
 def host_text(labels: Sequence[bytes]) -> bytes | None:

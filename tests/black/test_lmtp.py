@@ -122,6 +122,17 @@ def test_verdicts(world: World, case: str) -> None:
     assert not {"HELO", "EHLO", "BDAT"} & set(said)
 
 
+def test_a_default_and_an_artificial_route(world: World) -> None:
+    """A route needs no name that DNS has, and the last of two lines with one key counts."""
+    with world.server(dot=[[OK]]) as server:
+        world.home.control("lmtproutes", f"only.artificial:127.0.0.1:1\nonly.artificial:127.0.0.1:{server.port}\n")
+        with rspawn(world.home) as spawner:
+            assert letters(spawner.deliver(b"ann@only.artificial")) == b"K"
+        world.home.control("lmtproutes", f":127.0.0.1:{server.port}\n")
+        with rspawn(world.home) as spawner:
+            assert letters(spawner.deliver(b"ann@else.artificial")) == b"K"
+
+
 def test_a_duplicate_is_said_where_it_may_be(world: World) -> None:
     """Who has no answer when the session dies may have got the message; who has one knows."""
     with world.server(dot=[[OK, "!close"]]), rspawn(world.home) as spawner:

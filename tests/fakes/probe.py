@@ -34,7 +34,8 @@ def _fds() -> dict[str, str]:
 
 def _report(argv: Argv, env: Env) -> bytes:
     with socket.socket(fileno=os.dup(0)) as peer:
-        nodelay = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        is_tcp = peer.family != socket.AF_UNIX
+        nodelay = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) if is_tcp else 0
     told = {
         "env": {name.decode("latin-1"): value.decode("latin-1") for name, value in env.items()},
         "fds": _fds(),

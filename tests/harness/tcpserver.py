@@ -44,7 +44,7 @@ class TcpServer:
         if cold:
             self.env["QMCOLD"] = "1"
         self.address = "::1" if ":" in host else "127.0.0.1"
-        command = [*PYTHON, LAUNCH, "tcpserver", *options, host, "0", *program]
+        command = [*PYTHON, LAUNCH, *self._words(options, host), *program]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -56,7 +56,10 @@ class TcpServer:
                 cwd=cwd or folder,
             )
         os.close(writer)
-        self.port = self._hear(reader)
+        self.port = int(self._hear(reader) or 0)
+
+    def _words(self, options: Sequence[str], host: str) -> list[str]:
+        return ["tcpserver", *options, host, "0"]
 
     @staticmethod
     def _cold_program(folder: Path) -> None:
@@ -66,8 +69,8 @@ class TcpServer:
         script.write_text(f"#!/bin/sh\nexec {' '.join(PYTHON)} '{quoted}' probe \"$@\"\n")
         script.chmod(0o755)
 
-    def _hear(self, reader: int) -> int:
-        """The port, from the readiness descriptor, which is closed after it."""
+    def _hear(self, reader: int) -> bytes:
+        """The port, if it has one, from the readiness descriptor, which is closed after it."""
         text = b""
         while select.select([reader], [], [], LIMIT_S)[0] and (piece := os.read(reader, 100)):
             text += piece
@@ -75,8 +78,8 @@ class TcpServer:
         if not text.endswith(b"\n"):
             self.process.kill()
             self.process.communicate()
-            raise AssertionError(f"tcpserver does not start: {self.log()}")
-        return int(text)
+            raise AssertionError(f"it does not start: {self.log()}")
+        return text.strip()
 
     def connect(self, line: str = "", source: str = "") -> socket.socket:
         """A connection on which *line* has been sent."""
@@ -136,3 +139,25 @@ class TcpServer:
             self.process.wait()
             if self.process.stdout is not None:
                 self.process.stdout.close()
+
+
+class IpcServer(TcpServer):
+    """A running ipcserver, whose socket is what *host* says."""
+
+    def _words(self, options: Sequence[str], host: str) -> list[str]:
+        self.path = host
+        return ["ipcserver", *options, host]
+
+    def connect(self, line: str = "", source: str = "") -> socket.socket:
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        channel.settimeout(LIMIT_S)
+        try:
+            if source:
+                channel.bind(source)
+            channel.connect(self.path)
+        except OSError:
+            channel.close()
+            raise
+        if line:
+            channel.sendall(line.encode() + b"\n")
+        return channel

@@ -15,7 +15,7 @@ from qm.disk.control import TABLE
 from qm.passwd import USAGE as PASSWD_USAGE
 from qm.programs import PROGRAMS
 from qm.supervise.rc import _COMMANDS as RC_COMMANDS
-from qm.tcpserver.options import _FLAGS, _NUMBERS, _TEXTS
+from qm.tcpserver.options import _FLAGS, _NUMBERS, _TEXTS, IPC
 from tests.harness.suite import ROOT
 
 QM_COMMANDS: Final = [
@@ -35,6 +35,7 @@ OF_ALL: Final = {"NAME", "DESCRIPTION", "SEE ALSO"}
 MACROS: Final = re.compile(r"[DOSN][dtshm]|Op|Ar|Fl|Cm|Ev|Pa|Xr|Pp|Bl|It|El|Bd|Ed|Dl|Ql|Sq|Pq|No|Ns")  # what we use
 # Where the contract's usage line does not tell options from what is attached to them
 OPTIONS: Final[dict[str, set[str]]] = {
+    "ipcserver": {letter.decode() for letter in (*IPC.flags, *IPC.texts, *IPC.numbers)},
     "tcpserver": {letter.decode() for letter in (*_FLAGS, *_TEXTS, *_NUMBERS)},
     "qm": {option for option in QM_OPTIONS if option.startswith("--")},
     "qm-inject": set("aAfhHnN"),

@@ -63,6 +63,50 @@ def test_walk(host: bytes, want: Destination) -> None:
     assert destination(routes(Source(SMTP, LMTP)), host) == want
 
 
+A, B, C = (Destination(path, 0, True, lmtp=True) for path in (b"/a", b"/b", b"/c"))
+RELAY = Destination(b"relay", relay=True)
+BOX = Destination(b"box", 24, True, lmtp=True)
+
+
+@pytest.mark.parametrize(
+    ("lmtp", "host", "want"),
+    [
+        # the walk: the host, each end of it that begins with a dot, nothing; the longest counts
+        ({b"x.test": b"/a", b".test": b"/b", b"": b"/c"}, b"x.test", A),
+        ({b"x.test": b"/a", b".test": b"/b", b"": b"/c"}, b"y.x.test", B),
+        ({b"x.test": b"/a", b".x.test": b"/b", b".test": b"/c"}, b"a.b.x.test", B),
+        ({b"x.test": b"/a", b".test": b"/b", b"": b"/c"}, b"test", C),
+        ({b"x.test": b"/a"}, b"y.x.test", RELAY),  # a domain is not its subdomains
+        ({b".x.test": b"/a"}, b"x.test", RELAY),  # nor are they the domain
+        ({b"x.test": b"/a"}, b"xx.test", RELAY),
+        # case, and a last dot
+        ({b"x.test": b"/a"}, b"X.TEST.", A),
+        ({b"x.test": b"/A"}, b"x.test", Destination(b"/A", 0, True, lmtp=True)),
+        # artificial routes: for names that DNS does not have, and for addresses
+        ({b"x.artificial": b"box:24"}, b"x.artificial", BOX),
+        ({b"[192.0.2.1]": b"/a"}, b"[192.0.2.1]", A),
+        # the default route, before all of smtproutes; and exceptions, which smtproutes then decides
+        ({b"": b"box:24"}, b"x.test", BOX),
+        ({b"": b"/a"}, b"direct.test", A),
+        ({b"": b"/a", b"direct.test": b""}, b"direct.test", Destination(b"direct.test")),
+        ({b"": b"/a", b".test": b""}, b"y.test", RELAY),
+        ({b".test": b"/a", b"": b""}, b"x.example", RELAY),
+        ({b"": b"/a"}, b"", A),
+        ({}, b"x.test", RELAY),
+    ],
+)
+def test_lmtp_walk(lmtp: dict[bytes, bytes], host: bytes, want: Destination) -> None:
+    """lmtproutes has the walk of smtproutes, with its artificial routes and its default; smtproutes comes after it."""
+    assert destination(routes(Source({b"": b"relay", b"direct.test": b""}, lmtp)), host) == want
+
+
+@pytest.mark.parametrize("key", [b"joe@x.test", b"@x.test", b"joe@"])
+def test_no_routes_for_addresses(key: bytes) -> None:
+    """An address in lmtproutes is an error that names it, and not a line that never counts."""
+    with pytest.raises(BadRoute, match=r"lmtproutes: .*the key is an address"):
+        routes(Source({}, {key: b"/a"}))
+
+
 def test_no_routes() -> None:
     """Without smtproutes a host is its own destination, in lower case."""
     assert destination(Routes(), b"X.Test") == Destination(b"x.test")
