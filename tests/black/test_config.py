@@ -42,6 +42,8 @@ def test_config_fast(home: BareHome) -> None:
             "locals": "# ours\nother.example\nmail.example.org\n",
             "rcpthosts": "mail.example.org\n",
         }
+        for name in ("me", "defaultdomain", "plusdomain", "locals", "rcpthosts"):
+            assert stat.S_IMODE((home.folder / "control" / name).stat().st_mode) == 0o644
     assert home.run("qm-showctl").returncode == 0
 
 
