@@ -83,6 +83,15 @@ def test_a_flood_is_taken_in_turns() -> None:
     assert life.most <= 2 * BATCH  # the trigger's, and those of a look into new/ at the same time
 
 
+def test_a_trigger_that_is_more_than_half_full() -> None:
+    """Names may have found no room then, so new/ is read."""
+    life = _Life()
+    life.run(0)
+    told, *untold = _new(5)
+    _poke(*[told] * (33 * 1024 // (len(told) + 1)))
+    assert {name for name, _ in life.run(5)} == {told, *untold}
+
+
 def test_a_name_that_is_not_there() -> None:
     """A false name costs nothing; a true one in the same breath is taken, as new."""
     life = _Life()
