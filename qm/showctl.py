@@ -4,7 +4,7 @@ Usage:   qm-showctl
 Reads:   control/*
 Writes:  fd 1
 As:      whoever may read the control files
-Exits:   0; 111 a file is broken, or cannot be read
+Exits:   0; 111 a file is broken, cannot be read, or has not been compiled
 See:     qm-showctl(8), qm-control(5)
 
 What the programs would refuse is told with file and line; files that no program reads are named: a misspelt one is a
@@ -73,6 +73,27 @@ def _unsafe_folder() -> str | None:
     return f"{DIRECTORY}: writable by everybody; chmod o-w" if mode & 0o002 else None
 
 
+def _age_ns(name: str) -> int | None:
+    try:
+        return os.stat(f"{DIRECTORY}/{name}").st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def _compiled() -> tuple[str, bool] | None:
+    """What there is to say of morercpthosts.cdb, and whether it is wrong: smtpd reads that, and not the text."""
+    text, cdb = _age_ns("morercpthosts"), _age_ns("morercpthosts.cdb")
+    if text is None:
+        known = f"{DIRECTORY}/morercpthosts, of which it was made, is missing"
+        return None if cdb is None else (f"morercpthosts.cdb: {known}", False)
+    if cdb is None:
+        return f"morercpthosts.cdb: WRONG: {DIRECTORY}/morercpthosts.cdb is missing; run qm-newmrh", True
+    if cdb < text:
+        older = f"{DIRECTORY}/morercpthosts.cdb is older than {DIRECTORY}/morercpthosts"
+        return f"morercpthosts.cdb: WRONG: {older}; run qm-newmrh", True
+    return None
+
+
 def _report() -> Iterator[tuple[str, bool]]:
     """Lines, and whether each tells something wrong."""
     for control in TABLE.values():
@@ -81,6 +102,9 @@ def _report() -> Iterator[tuple[str, bool]]:
         except BadControl as error:
             yield f"{control.name}: WRONG: {error.detail}", True
             yield f"    {control.text}  Read by {control.readers}.", False
+    compiled = _compiled()
+    if compiled is not None:
+        yield compiled
     unsafe = _unsafe_folder()
     if unsafe:
         yield f"WRONG: {unsafe}", True

@@ -4,6 +4,7 @@ The trigger names what has come into new/, a line each, so that no directory is 
 lost costs nothing: new/ is read at the start and every SCAN_S; a false one costs a failed rename.
 """
 
+import fcntl
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from qm.wire import queueid
 NAME: Final = b"qm-send"
 SCAN_S: Final = 1500.0  # qmail.md 4.7
 RETRY_S: Final = 10.0  # after a scan that failed
-PIPE_SIZE: Final = 65536  # bytes that Linux keeps for the trigger
+READ_MAX: Final = 65536  # bytes at once: what a pipe holds, unless its user has too many of them (pipe(7))
 BATCH: Final = 200  # messages of a directory that are looked at in one turn of the loop
 
 
@@ -42,11 +43,11 @@ class Intake:
         self._listen(True)
 
     def _triggered(self) -> None:
-        data = os.read(self._fd, PIPE_SIZE)
+        data = os.read(self._fd, READ_MAX)
         names = (self._rest + data).split(b"\n")
         self._rest = names.pop()[-64:]
         self._told.extend(names)
-        if len(data) > PIPE_SIZE // 2:
+        if len(data) > fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ) // 2:
             self.scan()  # writers never wait: names may not have found room
         self._take_told()
 

@@ -42,6 +42,8 @@ def test_config_fast(home: BareHome) -> None:
             "locals": "# ours\nother.example\nmail.example.org\n",
             "rcpthosts": "mail.example.org\n",
         }
+        for name in ("me", "defaultdomain", "plusdomain", "locals", "rcpthosts"):
+            assert stat.S_IMODE((home.folder / "control" / name).stat().st_mode) == 0o644
     assert home.run("qm-showctl").returncode == 0
 
 
@@ -99,6 +101,20 @@ def test_config(home: BareHome, dns: Ask) -> None:
         "locals": ours,
         "rcpthosts": ours,
     }
+
+
+def test_an_address_that_dns_does_not_tell_of(home: BareHome, dns: Ask) -> None:
+    """The name of an address that DNS does not tell now is left out, with a word; IPv6 addresses are asked for, too."""
+    host = os.uname().nodename.lower()
+    addresses = sorted({address.decode().partition("%")[0] for address in own_addresses()})
+    lame = {pointer(address): {"do": "lame", "rcode": "SERVFAIL"} for address in addresses}
+    six = {f"{host} AAAA": {"answer": ["2001:db8::1"]}, pointer("2001:db8::1"): {"answer": ["a.b.example."]}}
+    dns({**lame, **six})
+    done = home.run("config")
+    assert done.returncode == 0
+    for address in addresses:
+        assert f"{address}: DNS does not answer. Its name is left out; run me again.\n".encode() in done.stdout
+    assert files(home)["me"] == files(home)["locals"] == "a.b.example\n"
 
 
 @pytest.mark.parametrize(("script", "code"), [({}, 100), ({" A": {"do": "lame", "rcode": "SERVFAIL"}}, 111)])

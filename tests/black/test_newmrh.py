@@ -48,7 +48,12 @@ def test_compile(home: BareHome) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("a b\n", b"morercpthosts:1: "), ("a\nb\0c\n", b"morercpthosts:2: "), (None, b"morercpthosts: No such")],
+    [
+        ("a b\n", b"morercpthosts:1: "),
+        ("a\r\n", b"morercpthosts:1: "),
+        ("a\nb\0c\n", b"morercpthosts:2: "),
+        (None, b"morercpthosts: No such"),
+    ],
 )
 def test_what_is_broken(home: BareHome, text: str | None, said: bytes) -> None:
     """A line that is no domain is named, and the old cdb stays."""

@@ -232,6 +232,17 @@ def test_tcpto_and_tcpok(silent: Outbound) -> None:
     assert output(silent.suite, "qm-tcpto") == ""
 
 
+def test_a_restart_forgets(silent: Outbound) -> None:
+    """What qm-rspawn has learned of silent addresses is in its memory alone."""
+    silent.suite.stop()
+    assert "127.0.0.1" not in "".join(
+        path.read_text(errors="replace") for path in (silent.suite.home / "run").rglob("*") if path.is_file()
+    )
+    silent.suite.control("concurrencyremote", "0\n")
+    silent.suite.start()
+    assert output(silent.suite, "qm-tcpto") == ""
+
+
 def test_tcpto_without_rspawn(make_suite: Make) -> None:
     """When nothing runs it is a temporary failure that says what to look at."""
     suite = make_suite().start()

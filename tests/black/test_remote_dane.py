@@ -86,9 +86,10 @@ def test_next_hop_as_name(world: DaneWorld) -> None:
 
 
 def test_anchor_that_is_not_sent(world: DaneWorld) -> None:
-    """An anchor that stands whole in its record need not be in the chain."""
+    """An anchor that stands whole in its record need not be in the chain; one of which only the key is there must."""
     certificate = world.ca.issue("mx.x.test", chain=False)
     with world.at_port(certificate):
+        assert world.deliver(tlsa(world.ca.path, 2, 1, 0)).letter == b"Z"
         assert world.deliver(tlsa(world.ca.path, 2, 0, 0)).letter == b"K"
 
 

@@ -193,10 +193,16 @@ def test_smtp_in_a_given_environment(suite: Suite) -> None:
 
 def test_the_queue_is_tried_now(suite: Suite) -> None:
     """-q makes the running system try all its mail now."""
-    assert suite.run("sendmail", "-q").returncode == 0
-    assert suite.run("sendmail", "-q30m").returncode == 0
-    suite.send("ann@test.example", b"Subject: x\r\n\r\nbody\r\n")
-    suite.wait_for_mail()
+    later = suite.home / "home/ann/Later"
+    suite.dot_qmail("ann", "./Later/\n", "-later")
+    for count, words in enumerate((["-q"], ["-q30m"]), 1):
+        suite.send("ann-later@test.example", b"Subject: x\r\n\r\nbody\r\n")
+        suite.wait_for(lambda count=count: suite.log().count(": deferral: ") == count, "a mailbox is missing")
+        later.symlink_to("Maildir")
+        assert suite.run("sendmail", *words).returncode == 0
+        suite.wait_for_mail(count)
+        suite.wait_until_idle()
+        later.unlink()
 
 
 def test_nothing_runs(there: Injection) -> None:

@@ -1,5 +1,6 @@
 """splogger behind qm-start, as the guides type it, and a syslog that this test plays."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -77,6 +78,26 @@ def test_the_guides_line(make_suite: Callable[[], Suite], folder: Path) -> None:
         wait_for(lambda: any("status: exiting" in line for line in syslog.read()), "".join(syslog.lines))
     assert code == 0
     assert all(line.startswith("<22>") and " qmail: 1" in line for line in syslog.lines)
+
+
+def test_lines(folder: Path) -> None:
+    """Without arguments it is `splogger` and facility mail; a stamp, long lines go on behind a +, no empty line."""
+    stamp = r"\d{10}\.\d{6}"
+    with Syslog(folder) as syslog:
+        done = subprocess.run(
+            [BIN / "splogger"], input=b"warning: a\x1b\xffb\n\n" + b"x" * 800 + b"\nno end",
+            env={"QMSYSLOG": str(syslog.path)}, timeout=STOP_S, check=False,
+        )  # fmt: skip
+        lines = [re.sub(r"(?<=>)\w{3} [ \d]\d [\d:]{8}", "", line) for line in syslog.read()]
+    assert done.returncode == 0
+    wanted = [
+        f"<20> splogger: {stamp} warning: a\\?\\?b",
+        f"<22> splogger: {stamp} x{{799}}",
+        rf"<22> splogger: {stamp}\+x",
+        f"<22> splogger: {stamp} no end",
+    ]
+    assert len(lines) == len(wanted)
+    assert [re.fullmatch(want, line) is not None for want, line in zip(wanted, lines, strict=True)] == [True] * 4
 
 
 def _mail_goes_on(suite: Suite, log: Path) -> None:

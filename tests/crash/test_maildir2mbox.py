@@ -1,6 +1,7 @@
 """maildir2mbox cut anywhere: each message is in the Maildir or in the mbox, and so is all that was there before."""
 
 import errno
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
@@ -64,11 +65,31 @@ class Box:
         assert not self.temporary.exists()
 
 
+def _is_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
     here = Path.cwd()
     yield Box(tmp_path)
     os.chdir(here)
+
+
+def test_the_new_mbox_is_locked_too(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever locks the mbox sees it before, or when the messages are no more in the Maildir as well."""
+    seen: list[bool] = []
+    look = lambda _: seen.append(_is_locked(box.mail))  # noqa: E731
+    steps = [step for pair in zip(maildir2mbox.STEPS, [look] * len(maildir2mbox.STEPS), strict=True) for step in pair]
+    monkeypatch.setattr(maildir2mbox, "STEPS", tuple(steps))
+    box.move()
+    assert seen == [True] * len(seen)
+    assert not _is_locked(box.mail)
 
 
 @pytest.mark.parametrize("steps", range(len(maildir2mbox.STEPS) + 1))

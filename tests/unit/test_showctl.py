@@ -1,5 +1,6 @@
 """qm-showctl: what each control file means here."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,34 @@ def test_what_is_wrong_is_named(
     code, shown = _show(control.parent, capsys)
     assert code == 111
     assert said in shown.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("ages", "code", "said"),
+    [
+        ({"morercpthosts": 1}, 111, "control/morercpthosts.cdb is missing; run qm-newmrh"),
+        (
+            {"morercpthosts": 2, "morercpthosts.cdb": 1},
+            111,
+            "control/morercpthosts.cdb is older than control/morercpthosts; run qm-newmrh",
+        ),
+        ({"morercpthosts": 1, "morercpthosts.cdb": 1}, 0, None),
+        ({"morercpthosts": 1, "morercpthosts.cdb": 2}, 0, None),
+        ({"morercpthosts.cdb": 1}, 0, "control/morercpthosts, of which it was made, is missing"),
+        ({}, 0, None),
+    ],
+)
+def test_what_is_compiled_is_as_its_text(
+    control: Path, capsys: pytest.CaptureFixture[str], ages: dict[str, int], code: int, said: str | None
+) -> None:
+    """morercpthosts.cdb is what smtpd reads: that it is missing or older than its text is wrong (qmail.md 19)."""
+    for name, time_s in ages.items():
+        (control / name).write_text("a.example\n")
+        os.utime(control / name, (time_s, time_s))
+    found, text = _show(control.parent, capsys)
+    assert found == code
+    lines = [line for line in text.splitlines() if line.startswith("morercpthosts.cdb: ")]
+    assert lines == ([] if said is None else [f"morercpthosts.cdb: {'WRONG: ' if code else ''}{said}"])
 
 
 def test_passwords_are_not_shown(control: Path, capsys: pytest.CaptureFixture[str]) -> None:

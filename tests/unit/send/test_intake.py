@@ -1,6 +1,7 @@
 """How send learns of new messages: the trigger's names, and a look into new/."""
 
 import errno
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -81,6 +82,19 @@ def test_a_flood_is_taken_in_turns() -> None:
     assert {name for name, _ in seen} == set(names)
     assert len(seen) == MANY
     assert life.most <= 2 * BATCH  # the trigger's, and those of a look into new/ at the same time
+
+
+@pytest.mark.parametrize("size", [65536, 4096])
+def test_a_trigger_that_is_more_than_half_full(size: int) -> None:
+    """Names may have found no room then, so new/ is read; a user who has many pipes gets small ones (pipe(7))."""
+    life = _Life()
+    life.run(0)
+    fd = os.open(queue.TRIGGER, os.O_RDWR | os.O_NONBLOCK)
+    assert fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size) == size
+    os.close(fd)
+    told, *untold = _new(5)
+    _poke(*[told] * (size * 33 // 64 // (len(told) + 1)))
+    assert {name for name, _ in life.run(5)} == {told, *untold}
 
 
 def test_a_name_that_is_not_there() -> None:

@@ -80,6 +80,16 @@ def test_which_programs_are_ours() -> None:
     assert not chain.is_warm([b"qm-test_warm"], {b"QMCOLD": b""})
 
 
+def test_path_does_not_count_for_ours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A program of that name in PATH is not run for a bare name of ours."""
+    (tmp_path / "bouncesaying").write_text("#!/bin/sh\necho a stranger\n")
+    (tmp_path / "bouncesaying").chmod(0o755)
+    env = {b"PATH": os.fsencode(tmp_path)}
+    assert chain.prepare([b"bouncesaying", b"it is ours"], env)(env) == 100
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "it is ours\n")
+
+
 def test_our_bin_is_at_the_end_of_the_path_once() -> None:
     """A stranger's program finds ours after all else."""
     ours = os.fsencode(chain.BIN)

@@ -36,6 +36,11 @@ def test_any_bytes(wire: bytes, size: int) -> None:
     assert reader.taken <= len(wire)
 
 
+def test_ten_digits() -> None:
+    """A length may have leading zeros, up to ten digits in all."""
+    assert Netstrings(_source(b"0000000001:x,")).text(20) == b"x"
+
+
 @pytest.mark.parametrize(
     "wire",
     [b":,", b"1a", b"-1:", b" 1:x,", b"1:x;", b"3:x,", b"5", b"", b"%d:" % (LENGTH_MAX + 1), b"00000000001:x,"],
