@@ -2,7 +2,7 @@
 
 import pytest
 
-from qm.tcpserver.server import _network
+from qm.tcpserver.session import _network
 
 
 @pytest.mark.parametrize(
