@@ -77,6 +77,7 @@ def test_odd_addresses_show_harmlessly(make_suite: Make) -> None:
     for argv in (["qm-qread"], ["qm-qread", "--json"], ["qm-queue-show", name]):
         text = output(suite, *argv)
         assert all(character in "\n\t" or " " <= character <= "~" for character in text)
+    assert "  <a_[31m_@x.test> \n\tremote\tb___]0;x_@x.test\n" in output(suite, "qm-qread")
     shown = json.loads(output(suite, "qm-qread", "--json"))
     assert shown["sender"] == "a\x1b[31m\n@x.test"
     assert shown["recipients"][1]["address"] == "b\u00f6b@x.test"
