@@ -40,7 +40,7 @@ def _in_clear(uri: str) -> bool:
 
 
 class _Directory:
-    """The server at *uri*; imported where it is used, since root has no use for it."""
+    """The server at *uri*."""
 
     def __init__(self, uri: str, roots: str) -> None:
         """*roots* are as qm.unix.tlscontext has them."""
@@ -91,6 +91,13 @@ class _Directory:
         return right
 
 
+def _import() -> None:
+    """What the child needs: it is qmailp then, and may be unable to reach the installation."""
+    import ldap3.utils.conv  # noqa: F401
+
+    import qm.unix.tlscontext  # noqa: F401
+
+
 def _trouble(why: str) -> Temporary:
     return Temporary("cannot ask the directory", detail=why)
 
@@ -132,6 +139,7 @@ def main(argv: Argv, env: Env) -> int:
     if len(argv) < 5:
         return checking.MISUSE
     uri, base, attribute = map(os.fsdecode, argv[1:4])
+    _import()
     return checking.run(
         [argv[0], *argv[4:]], env, RECORD_MAX, lambda name, secret, _: _ask(uri, base, attribute, name, secret)
     )

@@ -2,7 +2,7 @@
 
 import os
 import poplib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,7 @@ from qm.unix.userclient import UserClient
 from qm.wire.userquery import AskLogin, Login, LoginAnswer, Method
 from tests.black.test_checkpassword_oauth import bearer
 from tests.black.test_checkpassword_oauth import prepare as prepare_tokens
+from tests.black.test_quickstart import copy_checkout
 from tests.harness.barehome import BareHome, bare_home, running
 from tests.harness.certificates import Authority
 from tests.harness.dovecot import UID, Dovecot
@@ -82,6 +83,27 @@ def test_ldap(home: BareHome, outside: BareHome) -> None:
     home.control("logins", f"program checkpassword-ldap {local_uri(outside)} {BASE} uid\n")
     home.control("tlsroots", "root.pem\n")
     Authority(home.folder)
+    with slapd(outside, people_home=home.folder / "home/ann"), running(home, "qm-userd"):
+        assert _login(home) == _ann(home)
+
+
+class ClosedCheckout(BareHome):
+    """Its programs, too, lie where only root can search."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "home", None)
+        copy_checkout(folder / "qm")
+        self._bin = folder / "qm/bin"
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        return ["/usr/bin/python3", "-bb", "-IS", str(self._bin / argv[0]), *argv[1:]]
+
+
+@pytest.mark.needs("slapd", "slapadd")
+def test_ldap_in_a_checkout_of_roots(tmp_path: Path, outside: BareHome) -> None:
+    """What its child needs checkpassword-ldap has imported before that is qmailp."""
+    home = ClosedCheckout(tmp_path)
+    home.control("logins", f"program checkpassword-ldap {local_uri(outside)} {BASE} uid\n")
     with slapd(outside, people_home=home.folder / "home/ann"), running(home, "qm-userd"):
         assert _login(home) == _ann(home)
 

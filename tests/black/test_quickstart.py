@@ -225,7 +225,7 @@ def _waited_for(process: Path) -> set[int]:
 def test_a_checkout_that_only_root_can_read(tmp_path: Path) -> None:
     """As root all works where nobody else can search: whatever a role needs is imported before it is one."""
     tmp_path.chmod(0o700)
-    _copy_checkout(tmp_path / "qm")
+    copy_checkout(tmp_path / "qm")
     someone = Newcomer(tmp_path, [str(tmp_path / "qm/bin/quickstart")])
     try:
         said = someone.start()
@@ -246,7 +246,7 @@ def test_a_checkout_that_only_root_can_read(tmp_path: Path) -> None:
 @pytest.mark.needs("setpriv")
 def test_a_user_without_rights_can_run_it(open_folder: Path) -> None:
     """Without root it works in a checkout of one's own, and everything runs as that one user."""
-    _copy_checkout(open_folder / "qm")
+    copy_checkout(open_folder / "qm")
     for path in [open_folder, *open_folder.rglob("*")]:
         os.chown(path, int(STRANGER), int(STRANGER), follow_symlinks=False)
     be = ["setpriv", "--reuid", STRANGER, "--regid", STRANGER, "--clear-groups", "--"]
@@ -262,7 +262,7 @@ def test_a_user_without_rights_can_run_it(open_folder: Path) -> None:
         someone.rc("stop")
 
 
-def _copy_checkout(target: Path) -> None:
+def copy_checkout(target: Path) -> None:
     """What a run needs of the checkout; the heavy tools of .venv stay behind."""
     tools = "ruff* *mypy* pip* pygments* setuptools* hypothesis* grimp* _pytest rich* ast_serialize*"
     tools += " pkg_resources* importlinter* coverage* librt* py-spy"
