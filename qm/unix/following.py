@@ -120,12 +120,13 @@ class Listener:
             wait_s = min(limit_s, until_s) - time.monotonic()
             if wait_s <= 0:
                 return False
-            for fd, _ in poll.poll(wait_s * 1000):
-                if self._take(poll) if fd == self._socket.fileno() else self._read(fd, poll, say):
-                    until_s = time.monotonic() + SILENCE_S
+            ready = {fd for fd, _ in poll.poll(wait_s * 1000)}
+            heard = [self._read_all(fd, poll, say) for fd in list(self._channels) if fd in ready]
+            taken = self._socket.fileno() in ready and self._take(poll)
+            if taken or any(heard):
+                until_s = time.monotonic() + SILENCE_S
         for fd in list(self._channels):  # what deliveries said before send did
-            while self._read(fd, poll, say):
-                pass
+            self._read_all(fd, poll, say)
         return True
 
     def _take(self, poll: select.poll) -> bool:
@@ -140,6 +141,13 @@ class Listener:
             poll.register(channel, select.POLLIN)
             return True
         return False
+
+    def _read_all(self, fd: int, poll: select.poll, say: Tell) -> bool:
+        """Whether there was something.  Who came first is heard out first, so that an outcome follows its session."""
+        heard = False
+        while self._read(fd, poll, say):
+            heard = True
+        return heard
 
     def _read(self, fd: int, poll: select.poll, say: Tell) -> bool:
         """Whether there was something."""

@@ -60,6 +60,13 @@ def test_a_bounce_that_bounces_goes_to_the_postmaster_and_no_further(make_suite:
     suite.wait_until_idle()
 
 
+def test_the_log_is_on_descriptor_2(suite: Suite) -> None:
+    """What send logs goes to descriptor 2, which is the logger's pipe; 0 and 1 are its spawners."""
+    folder = f"/proc/{suite.pid_of('qm-send')}/fd"
+    assert [os.readlink(f"{folder}/{fd}").partition(":")[0] for fd in range(3)] == ["socket", "socket", "pipe"]
+    suite.wait_for_log(r"^status: local 0/10 remote 0/20$")
+
+
 def test_a_maildir_that_is_missing_defers_until_it_is_there(suite: Suite) -> None:
     """Nothing is lost while a mailbox is missing, and SIGALRM tries at once when it is back."""
     suite.dot_qmail("ann", "./Later/\n", "-later")

@@ -353,10 +353,8 @@ def test_the_dialogue_by_mail(watched: tuple[Suite, ScriptedMx], tmp_path: Path,
         "ann@test.example... success: ",
     ]:  # fmt: skip
         assert any(found.startswith(line) for found in lines), (line, lines)
-    assert sorted(found.split("... ")[1].split(":")[0] for found in lines if found.startswith("far")) == [
-        "failure",
-        "success",
-    ]
+    verdicts = [found.split("... ")[1].split(":")[0] for found in lines if found.startswith("far")]
+    assert sorted(verdicts) == ["failure", "success"]
     assert b"Hi" in suite.wait_for_mail()[0]
 
 
@@ -386,11 +384,11 @@ def test_the_dialogue_is_the_senders(watched: tuple[Suite, ScriptedMx]) -> None:
 
 
 def test_a_follower_who_does_not_listen(watched: tuple[Suite, ScriptedMx]) -> None:
-    """One that stands still holds up no delivery."""
+    """One that stands still holds up no delivery; later he reads of its outcome after what was said."""
     suite, _ = watched
     process = subprocess.Popen(
         [*PYTHON, str(BIN / "sendmail"), "-v", "-fann@test.example", "far1@far.example"],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=suite.env, cwd="/",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=suite.env, cwd="/",
     )  # fmt: skip
     pid = suite.pid_of("qm-send")
     os.kill(pid, signal.SIGSTOP)
@@ -398,6 +396,7 @@ def test_a_follower_who_does_not_listen(watched: tuple[Suite, ScriptedMx]) -> No
         assert process.stdin is not None
         process.stdin.write(b"Subject: x\n\nx\n")
         process.stdin.close()
+        process.stdin = None
         suite.wait_for(lambda: list(suite.home.glob("queue/new/*")), "the message")
         os.kill(process.pid, signal.SIGSTOP)
     finally:
@@ -405,7 +404,9 @@ def test_a_follower_who_does_not_listen(watched: tuple[Suite, ScriptedMx]) -> No
     suite.wait_for_log(r"delivery \d+: success")
     suite.wait_until_idle()
     os.kill(process.pid, signal.SIGCONT)
-    assert process.wait(60) == 0
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert said.index(b"\n354 go ahead\n250 ") < said.index(b"\nfar1@far.example... success: ")
 
 
 def test_nobody_can_be_followed(there: Injection) -> None:
