@@ -85,10 +85,12 @@ class Postfix:
     def _guarded(self, name: str, carry: Callable[["Postfix", str], Iterator[Finding]]) -> Iterator[Finding]:
         try:
             yield from carry(self, name)
-        except QmError as error:
-            yield Finding(self._set.where(name), f"{name}: {error.detail or error.public}", False)
-        except ValueError as error:
-            yield Finding(self._set.where(name), f"{name}: {error}", False)
+        except (ValueError, QmError) as error:
+            yield self._unread(name, error)
+
+    def _unread(self, name: str, error: ValueError | QmError) -> Finding:
+        why = str(error) if isinstance(error, ValueError) else error.detail or error.public
+        return Finding(self._set.where(name), f"{name}: {why}", False)
 
     def _single(self, name: str, control: str, value: str) -> Finding:
         target = self._ours(f"control/{control}")
@@ -102,21 +104,28 @@ class Postfix:
             yield self._single(name, control, self._set.text(name))
 
     def _domains(self, name: str) -> Iterator[Finding]:
-        theirs = self._set.route_of(name)
-        for where, word in self._set.domains(name):
-            if not _DOMAIN.fullmatch(word):
-                yield Finding(where, f"{name}: {word}: not a plain domain", False)
-                continue
-            elsewhere = self._set.is_elsewhere(word)
-            if theirs and not elsewhere:
-                yield self._transport.finding(where, word, theirs)
-                if name == "relay_domains" and not word.startswith("."):
-                    yield self._transport.finding(where, f".{word}", theirs)
-            is_local = name == "mydestination" and not theirs and not elsewhere
-            yield self._domain(name, where, word, is_local=is_local)
-            if name == "mydestination" and not is_local and self._is_in_locals(word):
-                said = f"{word}: control/locals has it; take it out there, or its mail stays here"
-                yield Finding(where, f"{name}: {said}", False)
+        for word in self._set.words(name):
+            try:
+                for where, domain in self._set.meant(name, word):
+                    yield from self._listed(name, where, domain)
+            except (ValueError, QmError) as error:
+                yield self._unread(name, error)
+
+    def _listed(self, name: str, where: str, word: str) -> Iterator[Finding]:
+        """A word of a list of domains."""
+        if not _DOMAIN.fullmatch(word):
+            yield Finding(where, f"{name}: {word}: not a plain domain", False)
+            return
+        theirs, elsewhere = self._set.route_of(name), self._set.is_elsewhere(word)
+        if theirs and not elsewhere:
+            yield self._transport.finding(where, word, theirs)
+            if name == "relay_domains" and not word.startswith("."):
+                yield self._transport.finding(where, f".{word}", theirs)
+        is_local = name == "mydestination" and not theirs and not elsewhere
+        yield self._domain(name, where, word, is_local=is_local)
+        if name == "mydestination" and not is_local and self._is_in_locals(word):
+            said = f"{word}: control/locals has it; take it out there, or its mail stays here"
+            yield Finding(where, f"{name}: {said}", False)
 
     def _is_in_locals(self, word: str) -> bool:
         return AddLines(self._ours("control/locals"), (word,)).is_done()
@@ -134,7 +143,8 @@ class Postfix:
         if self._set.route_of(name):
             yield from self._domains(name)
         else:
-            for where, word in self._set.domains(name):
+            for word in self._set.words(name):
+                where = self._set.where(name)
                 yield Finding(where, f"{name}: {word}: Postfix's own mailboxes; make them here", False)
 
     def _class(self, name: str) -> Iterator[Finding]:
@@ -168,8 +178,8 @@ class Postfix:
             try:
                 for where, key, value in self._set.rows(name, spec):
                     yield self._transport.finding(where, key, value)
-            except ValueError as error:
-                yield Finding(self._set.where(name), f"{name}: {error}", False)
+            except (ValueError, QmError) as error:
+                yield self._unread(name, error)
 
     def _aliases(self, name: str) -> Iterator[Finding]:
         aliases = Aliases(self._home, self._set.origin())
@@ -180,7 +190,7 @@ class Postfix:
             elif self._set.line(name) or os.path.exists(path):
                 yield from aliases.findings(path)
         lmtp = self._set.value("mailbox_transport") and self._set.route_of("mydestination")
-        yield from aliases.compiled([word for _, word in self._set.domains("mydestination")] if lmtp else [])
+        yield from aliases.compiled([word for _, word in self._set.readable("mydestination")] if lmtp else [])
 
     def _virtual_domains(self, name: str) -> Iterator[tuple[str, str]]:
         """By default they are keys of the tables of virtual_alias_maps, and those without a text are said there."""
@@ -200,8 +210,8 @@ class Postfix:
             try:
                 for where, key, value in self._set.rows(name, spec):
                     yield from virtual.row(where, key, value)
-            except ValueError as error:
-                yield Finding(self._set.where(name), f"{name}: {error}", False)
+            except (ValueError, QmError) as error:
+                yield self._unread(name, error)
         yield from virtual.compiled(self._set.where(name))
 
     def _with_virtual(self, name: str) -> Iterator[Finding]:

@@ -74,10 +74,13 @@ class Settings:
         except BadSetting as error:
             raise ValueError(f"{path}:{error}") from error
 
-    def domains(self, name: str) -> Iterator[tuple[str, str]]:
-        """Place and word of a list of domains, with what its tables and files have."""
+    def readable(self, name: str) -> Iterator[tuple[str, str]]:
+        """Place and word of a list of domains, with what those of its tables and files have that can be read."""
         for word in self.words(name):
-            yield from self.meant(name, word)
+            try:
+                yield from self.meant(name, word)
+            except (ValueError, Temporary):
+                pass  # it is said where the list is carried over
 
     def meant(self, name: str, word: str) -> Iterator[tuple[str, str]]:
         """Place and word of all that one word of a list of domains stands for."""
@@ -115,7 +118,7 @@ class Settings:
     def local_domains(self) -> Iterator[str]:
         """Those of mydestination whose users are here."""
         if not self.route_of("mydestination"):
-            words = (word.lower() for _, word in self.domains("mydestination"))
+            words = (word.lower() for _, word in self.readable("mydestination"))
             yield from (word for word in words if not self.is_elsewhere(word))
 
     def route_of(self, name: str) -> str:

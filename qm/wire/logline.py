@@ -31,6 +31,8 @@ _NUMBERS: Final = frozenset(
         "removed",
         "left",
         "uid",
+        "gid",
+        "peerpid",
         "qp",
         "port",
     )
@@ -77,7 +79,7 @@ _OF_TCPSERVER: Final[tuple[_Shape, ...]] = (
 _OF_IPCSERVER: Final[tuple[_Shape, ...]] = (
     _OF_TCPSERVER[0],
     ("pid", re.compile(r"pid (?P<pid>\d+) from uid (?P<uid>\d+)")),
-    ("verdict", re.compile(r"(?P<verdict>ok) (?P<pid>\d+) (?P<here>\S+) (?P<uid>\d+):(?P<gid>\d+):(?P<peer>\d+)")),
+    ("verdict", re.compile(r"(?P<verdict>ok) (?P<pid>\d+) (?P<here>\S+) (?P<uid>\d+):(?P<gid>\d+):(?P<peerpid>\d+)")),
     _OF_TCPSERVER[-1],
 )
 _OF_CHECKPASSWORD: Final[tuple[_Shape, ...]] = (

@@ -78,7 +78,7 @@ def postfix(open_folder: Path) -> Iterator[Postfix]:
     try:
         there.send(MESSAGE, "-f", "joe@test.example", "-N", "success,delay", "x@far.example", "prog@test.example")
         there.send(b"Subject: 2\n\n", "-f", "", "-V", "id+1", '"a b"@far.example')
-        Suite.wait_for(None, lambda: len(there.deferred()) == 2, "two deferred messages", 60)  # type: ignore[arg-type]
+        wait_for(lambda: there.is_idle() and len(there.deferred()) == 2, "two deferred messages", 60)
         there.stop()
         yield there
     finally:

@@ -55,6 +55,31 @@ qmgr unix n - n 300 1 qmgr
     ]
 
 
+def test_a_list_that_can_be_read_in_part(tmp_path: Path) -> None:
+    """A table without a text, or a file that is not there, hides nothing of what stands beside it."""
+    folder = tmp_path / "postfix"
+    text = """\
+mydestination = a.example, regexp:/nowhere, b.example
+relay_domains = c.example /nowhere/list d.example
+virtual_alias_maps = hash:{folder}/nowhere, hash:{folder}/virtual
+virtual_alias_domains = v.example
+"""
+    main_cf(folder, text.format(folder=folder))
+    (folder / "virtual").write_text("v.example x\nann@v.example ann@a.example\nbob@a.example ann\n")
+    for name in ("control", "alias"):
+        (tmp_path / "home" / name).mkdir(parents=True)
+    findings = list(Postfix(str(folder), str(tmp_path / "home"), "h.example").findings())
+    for finding in findings:
+        for action in finding.actions:
+            action.do()
+    control = {path.name: path.read_text().split() for path in (tmp_path / "home/control").iterdir()}
+    assert control["locals"] == ["a.example", "b.example"]
+    assert {"a.example", "b.example", "c.example", "d.example", ".d.example", "v.example"} <= set(control["rcpthosts"])
+    assert control["virtualdomains"] == ["v.example:alias-virtual"]
+    left = [finding.where for finding in findings if not finding.carried]
+    assert left == [f"{folder}/main.cf:{number}" for number in (2, 3, 4)]
+
+
 CONTROLS = (  # of qmail-control(5), and of the patches that most have
     "badmailfrom", "bouncefrom", "bouncehost", "concurrencylocal", "concurrencyremote", "databytes", "defaultdomain",
     "defaulthost", "doublebouncehost", "doublebounceto", "envnoathost", "helohost", "idhost", "localiphost", "locals",

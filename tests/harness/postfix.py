@@ -64,6 +64,10 @@ class Postfix:
     def deferred(self) -> list[Path]:
         return self.files("deferred")
 
+    def is_idle(self) -> bool:
+        """Whether all that has come is deferred, on hold or done; its reports, too."""
+        return not any(self.files(queue) for queue in ("maildrop", "incoming", "active"))  # the way that mail goes
+
     def stop(self, verb: str = "stop") -> None:
         """With the verb abort, in the middle of what it does."""
         if self.pid:

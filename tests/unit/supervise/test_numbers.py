@@ -30,13 +30,14 @@ def test_connections(family: socket.AddressFamily, host: str) -> None:
         ("tcpserver -v -H -R -c 100 0 25 qm-smtpd", 100),
         ("/bin/tcpserver -c7 0 25 qm-smtpd", 7),
         ("tcpserver 0 25 qm-smtpd", 40),
+        ("ipcserver -o postfix -c 7 /run/qm/lmtp qm-lmtpd", 7),
         ("tcpserver -c x 0 25 qm-smtpd", 40),
         ("qm-start ./Maildir/", 0),
         ("", 0),
     ],
 )
 def test_limit(words: str, most: int) -> None:
-    """tcpserver's -c, together or apart, or its default; other programs take no connections."""
+    """The -c of tcpserver and ipcserver, together or apart, or its default; other programs take no connections."""
     assert numbers.limit(words.encode().split()) == most
 
 

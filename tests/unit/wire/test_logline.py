@@ -54,6 +54,17 @@ SHAPES: list[tuple[bytes, Entry]] = [
         b"qm-smtpd: 12 end how=quit in=1 out=2 seconds=0.25",
         Entry("qm-smtpd", 12, "info", "end", {"how": "quit", "in": 1, "out": 2, "seconds": 0.25}),
     ),
+    (b"ipcserver: pid 12 from uid 102", Entry("ipcserver", 12, "info", "pid", {"uid": 102})),
+    (
+        b"ipcserver: ok 12 /run/qm/lmtp 102:104:881",
+        Entry(
+            "ipcserver",
+            12,
+            "info",
+            "verdict",
+            {"verdict": "ok", "here": "/run/qm/lmtp", "uid": 102, "gid": 104, "peerpid": 881},
+        ),
+    ),
     (b"tcpserver: status: 1/40", Entry("tcpserver", None, "info", "status", {"count": 1, "limit": 40})),
     (
         b"tcpserver: deny 12 0:127.0.0.1:25 h:::1:i:4711",
