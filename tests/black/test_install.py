@@ -167,6 +167,10 @@ def _messages(port: int) -> list[list[bytes]]:
         client.quit()
 
 
+def _subjects(port: int) -> set[bytes]:
+    return {line for lines in _messages(port) for line in lines if line.startswith(b"Subject: ")}
+
+
 def test_a_life_without_the_checkout(machine: Machine) -> None:
     """What is installed needs no checkout; what was accepted survives the death of all processes; uninstall ends it."""
     machine.install("--skel", "--postmaster", "ann")
@@ -179,14 +183,15 @@ def test_a_life_without_the_checkout(machine: Machine) -> None:
             smtp.sendmail("", [f"{name}@mail.test.example"], f"Subject: to {name}\r\n\r\n".encode())
     machine.lose_power()
     ports = machine.start()
-    wait_for(lambda: len(_messages(ports["pop3"])) == 3, "all messages")
-    found = {line for lines in _messages(ports["pop3"]) for line in lines if line.startswith(b"Subject: ")}
-    assert found == {b"Subject: to ann", b"Subject: to root", b"Subject: to postmaster"}
+    wanted = {b"Subject: to ann", b"Subject: to root", b"Subject: to postmaster"}
+    wait_for(lambda: _subjects(ports["pop3"]) >= wanted, "all messages")
+    assert _subjects(ports["pop3"]) == wanted
     machine.succeed(machine.home / "rc", "stop")
     again = machine.succeed(machine.home / "bin/qm", "install", "mail.test.example", "--skel")
     assert "nothing was left to do" in again
     machine.succeed(machine.home / "bin/qm", "uninstall")
-    assert len(list((machine.folder / "ann/Maildir").glob("*/*,*"))) == 3
+    kept = len(list((machine.folder / "ann/Maildir").glob("*/*,*")))
+    assert 3 <= kept <= 5  # a forward that power failed in comes twice (docs/INTERNALS.md)
 
 
 @pytest.mark.parametrize(
