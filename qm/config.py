@@ -97,9 +97,7 @@ def main(argv: Argv, env: Env) -> int:
     _say(f"Your hostname is {host}.")
     full_name = names.of_host(host)
     if full_name is None:
-        raise Permanent(
-            "DNS has no full name for this host", detail="run config-fast with the name that it shall have"
-        )
+        raise Permanent("DNS has no full name for this host", detail="run config-fast with the name that it shall have")
     _say(f"Your host's fully qualified name in DNS is {full_name}.")
     found = sorted({full_name, *_locals(names)})
     hostfiles.put_single_lines(full_name, _say)

@@ -131,7 +131,10 @@ TABLE: Final[dict[str, Control]] = {
         Control("timeoutsmtpd", N, 300, "smtpd", "How long smtpd waits for a command.", "s"),
         Control("tlspolicy", T, None, "remote", "domain:level name ...; keys as smtproutes; see qm-remote(8)."),
         Control(
-            "tlsroots", L, None, "remote, checkpassword-ldap, checkpassword-oauth, qm",
+            "tlsroots",
+            L,
+            None,
+            "remote, checkpassword-ldap, checkpassword-oauth, qm",
             "Certificates to trust, a file or directory, instead of the system's.",
         ),
         Control("virtualdomains", T, None, "send, userd", "Whose: domain:user, user@domain:user, .domain:user, :user."),

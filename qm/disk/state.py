@@ -84,9 +84,7 @@ def read(path: bytes) -> Iterator[Outcome]:
         yield from parse(file)
 
 
-def append(
-    path: bytes, directory_fd: int, outcomes: Iterable[Outcome], *, durable: bool, named: bool = False
-) -> None:
+def append(path: bytes, directory_fd: int, outcomes: Iterable[Outcome], *, durable: bool, named: bool = False) -> None:
     """Add *outcomes*; with *durable* they survive a crash once this returns.
 
     The file's name survives too, by a sync of its directory, unless the caller knows that it is *named* on disk.

@@ -43,9 +43,7 @@ class Server:
         self._look_at_s = 0.0
         self._clients: dict[int, socket.socket] = {}  # by descriptor, the longest silent first
         most = max(1, controls.number("concurrencytls"))
-        self._pool: Pool[None] = Pool(
-            loop, Trade(NAME, b"speaks TLS"), self._enter, Limits(most, most, JOBS, IDLE_S)
-        )
+        self._pool: Pool[None] = Pool(loop, Trade(NAME, b"speaks TLS"), self._enter, Limits(most, most, JOBS, IDLE_S))
         self._look()
         self._listen()
 

@@ -82,9 +82,7 @@ def beside(argv: Argv, env: Env, changes: Changes, most: int = PIECE_MAX) -> int
     return chain.prepare(following, env)(env)
 
 
-def _relay(
-    name: bytes, env: Env, into: tuple[int, int], out: tuple[int, int], changes: Changes, most: int
-) -> NoReturn:
+def _relay(name: bytes, env: Env, into: tuple[int, int], out: tuple[int, int], changes: Changes, most: int) -> NoReturn:
     """In the child, which reads a stranger's bytes and is therefore never root."""
     try:
         fds.close_from(3, {into[1], out[0]})

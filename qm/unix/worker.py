@@ -25,9 +25,7 @@ class Trade(NamedTuple):
     job: bytes
 
 
-def live(
-    loop: Loop, trade: Trade, channel: socket.socket, enter: Callable[[], Work], keep: Iterable[int]
-) -> NoReturn:
+def live(loop: Loop, trade: Trade, channel: socket.socket, enter: Callable[[], Work], keep: Iterable[int]) -> NoReturn:
     """In the forked child, with the signals of SENT blocked: become a worker, serve, end."""
     name = trade.name
     code = errors.TEMPORARY

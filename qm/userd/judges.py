@@ -175,4 +175,3 @@ def _login(report: _Report, name: bytes) -> LoginAnswer:
         raise Temporary("cannot check this password now", detail="a checkpassword has stayed root, or sets no USER")
     user, home, shell = found[b"USER"], found.get(b"HOME", b"/"), found.get(b"SHELL", b"/bin/sh")
     return Login(user, report.uid, report.gid, home, shell, name.lower() or user)
-

@@ -46,7 +46,7 @@ info@virtual.example  ann@test.example, bob@far.example
 sales                 ann
 old@virtual.example   @new.example
 """
-ALIASES = "postmaster: root\nroot: ann\nprog: \"|cat >/dev/null\"\n"
+ALIASES = 'postmaster: root\nroot: ann\nprog: "|cat >/dev/null"\n'
 MESSAGE = b"Subject: waits\nFrom: joe@test.example\n\n" + b"x" * 5000 + b"\n.dot\nFrom here\nno end"
 
 

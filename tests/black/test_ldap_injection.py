@@ -11,6 +11,8 @@ from tests.harness.slapd import BASE, UID, local_uri, slapd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs("slapd", "slapadd")]
 WRONG = Refused(b"wrong name or password")
+
+
 @pytest.fixture
 def home() -> Iterator[BareHome]:
     with bare_home(None) as home:

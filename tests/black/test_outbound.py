@@ -355,9 +355,7 @@ def test_success_is_told_by_who_knows(make_suite: Make, mx: Mx) -> None:
         ((), 60_000, None, "text/rfc822-headers"),
     ],
 )
-def test_how_much_comes_back(
-    make_suite: Make, mx: Mx, ret: list[str], size: int, most: str | None, kind: str
-) -> None:
+def test_how_much_comes_back(make_suite: Make, mx: Mx, ret: list[str], size: int, most: str | None, kind: str) -> None:
     """The whole message, or its header for RET=HDRS and above control/bouncemaxbytes (0: no limit)."""
     there = mx(dot=["554 5.6.0 no"])
     out = Outbound(make_suite(), {"": there.port}, **({"bouncemaxbytes": most} if most else {}))

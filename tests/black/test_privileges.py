@@ -23,7 +23,8 @@ ANN: Final = f"ann@{DOMAIN}"
 PHASES: Final = ["smtp greeting", "smtp data", "smtp large data", "pop3 greeting", "pop3 user", "pop3 session"]
 SPAWNERS: Final = {  # each has a channel to each of its workers, or clients
     *("qm-start", "qm-queued", "qm-userd", "qm-lspawn", "qm-rspawn", "qm-send", "qm-tlsd"),
-    "tcpserver for SMTP", "tcpserver for POP3",
+    "tcpserver for SMTP",
+    "tcpserver for POP3",
 }
 HEAD: Final = ("process", "runs as", "capabilities", "an exec may give rights", "holds, beside 0 and 1 without use")
 

@@ -55,7 +55,7 @@ def test_completion(suite: Suite) -> None:
         assert session.say(b"MAIL FROM:<" + evil + b">\r\n") >= 500
         session.say(b"RSET\r\n")
     with Raw(suite) as session:
-        assert session.message(b"To: bob,\r\n \"x\\\ny\" <bob>\r\n\r\nx") in (0, 554)
+        assert session.message(b'To: bob,\r\n "x\\\ny" <bob>\r\n\r\nx') in (0, 554)
     with Raw(suite) as session:
         assert session.message(b"To: bob, (a\r\n X-Evil: 1\r\n ) bob\r\nCc: carl\r\nSubject: s\r\n\r\nx") == 250
     (mail,) = suite.wait_for_mail(1, "bob")

@@ -153,4 +153,3 @@ def stopped(pids: Sequence[int]) -> Iterator[None]:
         for pid in pids:
             with suppress(ProcessLookupError):  # the test has killed it
                 os.kill(pid, signal.SIGCONT)
-

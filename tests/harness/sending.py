@@ -208,4 +208,3 @@ def let_go(sender: Sender, loop: Loop) -> None:
     fds.close_all([ledger._cur_fd, ledger._state_fd])
     loop.forget()
     signal.set_wakeup_fd(-1)
-

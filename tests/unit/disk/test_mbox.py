@@ -222,9 +222,7 @@ def test_a_beginning_that_others_follow_stays(path: Path, deliver: Deliver) -> N
     assert path.read_bytes() == before + FROM + HEAD + text + b"\n"
 
 
-def test_a_beginning_in_an_unlocked_file_stays(
-    path: Path, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_beginning_in_an_unlocked_file_stays(path: Path, deliver: Deliver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is anything taken off a file that could not be locked: its end may be somebody's work in progress."""
 
     def no_locks(*_: object) -> None:
