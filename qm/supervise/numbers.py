@@ -15,6 +15,7 @@ from qm.disk import certfiles
 ESTABLISHED: Final = "01"  # proc(5), /proc/net/tcp
 COUNT_MAX: Final = 1_000_000  # files of a directory that are counted
 FOLDERS: Final = {"new": "queue/new", "under way or waiting": "queue/cur", "held": "queue/held", "bad": "queue/bad"}
+IMPORT: Final = "queue/import"  # empty but while an import works, or when it was interrupted
 SOON_DAYS: Final = 14  # what renews itself has done so long before
 _NUMBER: Final = re.compile(rb"\d{1,9}")
 
@@ -55,8 +56,11 @@ def queue() -> str:
     try:
         # a queue service of before has made no held/
         counts = {n: _count(folder) for n, folder in FOLDERS.items() if n != "held" or os.path.lexists(folder)}
+        left = _count(IMPORT) if os.path.lexists(IMPORT) else 0
     except OSError:
         return ""
+    if left:
+        counts["taken by an import that has not ended"] = left
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 

@@ -51,7 +51,10 @@ def test_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             (tmp_path / "queue" / folder / str(number)).touch()
     assert numbers.queue() == "1 new, 2 under way or waiting, 0 bad"
     (tmp_path / "queue/held").mkdir()
+    (tmp_path / "queue/import").mkdir()
     assert numbers.queue() == "1 new, 2 under way or waiting, 0 held, 0 bad"
+    (tmp_path / "queue/import/1").touch()
+    assert numbers.queue().endswith(", 0 bad, 1 taken by an import that has not ended")
 
 
 def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
