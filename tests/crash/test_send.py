@@ -104,12 +104,8 @@ def test_a_system_call_of_send_fails(make_suite: Callable[[], Suite], call: str,
         assert suite.queue(b"Subject: 1\n\nbody\n", envelope) == 0
         suite.wait_for_log("alert: cannot |end msg")
     assert suite.queue(b"Subject: 2\n\nbody\n", envelope) == 0
-    suite.wait_for(lambda: suite.signal(signal.SIGALRM) or _is_empty(suite), "an empty queue", 60)
+    suite.wait_for(lambda: suite.signal(signal.SIGALRM) or suite.is_idle(), "an empty queue", 60)
     assert _subjects(suite) == [b"Subject: 1", b"Subject: 2"]
-
-
-def _is_empty(suite: Suite) -> bool:
-    return not any(os.listdir(suite.home / folder) for folder in (queue.CUR, queue.NEW))
 
 
 def _finish_until(book: ledger.Ledger, name: bytes, last: int) -> None:
