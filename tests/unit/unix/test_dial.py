@@ -34,3 +34,10 @@ def test_hosts_that_cannot_be(host: bytes) -> None:
     """What is no name of a host is a temporary failure, whatever it is."""
     with pytest.raises(Temporary):
         dial.addresses(host, b"25")
+
+
+def test_of_a_name_with_many_addresses_16_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others do not hold up the caller; the order is the resolver's."""
+    many = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{number}", 25)) for number in range(20)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: many)
+    assert [address[0] for _, address in dial.addresses(b"many.test", b"25")] == [f"192.0.2.{n}" for n in range(16)]
