@@ -31,7 +31,7 @@ def _valid(context: click.Context, parameter: click.Parameter, value: Sequence[s
 @click.group("hold", short_help="what waits for the administrator")
 @place.home_option
 def command(home: str) -> None:
-    """Messages that a login has sent over a limit of its hour: look at them, let them go, throw them away."""
+    """Messages over a limit of their login, or imported as on hold: look at them, let them go, throw them away."""
     os.chdir(home)
 
 
